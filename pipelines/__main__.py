@@ -1,0 +1,109 @@
+"""The command line: which pipelines there are, training one, and a look at the machine.
+
+Nothing heavy is imported before it is known what to do, so that `list` and `--help` answer at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from pipelines.core.pipeline import InputError, discover
+
+T = TypeVar("T")
+
+USAGE = """\
+usage: pipelines list                  every pipeline, and the public data that it can fetch
+       pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
+       pipelines doctor                whether this machine has what a run needs"""
+
+HELP = ("-h", "--help")
+
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # without a GPU, even 2 lets an alarming "failed call to cuInit" through
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""What libraries read while they are imported; values that the user has set win."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0, or 1 for a fault of the machine, 2 for a user's mistake, 130 for Ctrl-C."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    command, *rest = (sys.argv[1:] if arguments is None else arguments) or HELP
+    try:
+        if command in HELP:
+            print(USAGE)
+            return 0
+        return _pick(command, COMMANDS, "command")(rest)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted: a run that was open is kept as KILLED, and nothing was promoted.", file=sys.stderr)
+        return 130
+
+
+def list_command(arguments: Sequence[str]) -> int:
+    """Prints name, title and registered data sets of each pipeline."""
+    _refuse(arguments, "list")
+    pipelines = discover()
+    width = max(map(len, pipelines), default=0)
+    for name, pipeline in pipelines.items():
+        print(f"{name:{width}}  {pipeline.title}; --data {' | '.join(['demo', *pipeline.sources, 'PATH'])}")
+    return 0
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Trains the pipeline that the first argument names, with the others as its settings."""
+    if not arguments or arguments[0] in HELP:
+        print(USAGE)
+        return 0
+    name, *flags = arguments
+    pipeline = _pick(name, discover(), "pipeline")
+
+    import tyro
+
+    settings = tyro.cli(pipeline.settings, args=flags, prog=f"pipelines train {name}", description=pipeline.title)
+
+    from pipelines.core.run import train
+
+    train(pipeline, settings)
+    return 0
+
+
+def doctor_command(arguments: Sequence[str]) -> int:
+    """Prints one line for each thing that a run needs of this machine; returns 1 if any is amiss."""
+    _refuse(arguments, "doctor")
+
+    from pipelines.core.device import doctor
+
+    fit = True
+    for name, good, sentence in doctor():
+        print(f"{'ok' if good else 'FAULT':5}  {name:8}  {sentence}", flush=True)
+        fit &= good
+    return 0 if fit else 1
+
+
+COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command}
+
+
+def _pick(name: str, known: Mapping[str, T], what: str) -> T:
+    """What `name` stands for. Raises InputError, with the close name if there is one."""
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f", perhaps {close[0]}" if close else ""
+    raise InputError(f"the {what} must be one of {', '.join(known)}{hint}. Received: {name}")
+
+
+def _refuse(arguments: Sequence[str], command: str) -> None:
+    if arguments:
+        raise InputError(f"`{command}` takes no arguments. Received: {' '.join(arguments)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

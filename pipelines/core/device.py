@@ -1,0 +1,147 @@
+"""Everything that depends on the machine or the backend: seed, GPU, precision, and what `doctor` looks at.
+
+TensorFlow is imported here and nowhere else, and only where it is the backend.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a run computes on; every field is logged."""
+
+    backend: str
+    device: str
+    accelerators: int
+    precision: str
+    cores: int
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare batches: enough to keep a GPU busy, none beside the training on a CPU."""
+        return min(4, self.cores) if self.accelerators else 1
+
+
+def setup(seed: int, gpus: int = 1) -> Device:
+    """Seeds every generator, claims up to `gpus` GPUs and sets the precision.
+
+    On a CPU the operations are made deterministic, so that a seed repeats to the bit. A GPU trains in bfloat16 where
+    it has it (compute capability 8.0 and up); `mixed_bfloat16` on a CPU is slower than float32 for small networks.
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    backend = keras.backend.backend()
+    names, bfloat16 = _tensorflow_gpus(gpus) if backend == "tensorflow" else _jax_gpus(gpus)
+    precision = "mixed_bfloat16" if bfloat16 else "float32"
+    keras.config.set_dtype_policy(precision)
+    device = names[0] if names else platform.processor() or platform.machine()
+    return Device(backend, device, len(names), precision, psutil.cpu_count() or 1)
+
+
+def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")[:most]
+    if not gpus:
+        tf.config.experimental.enable_op_determinism()
+        return [], False
+    tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    if len(gpus) > 1:
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy())
+    return [d.get("device_name", "GPU") for d in details], all(
+        d.get("compute_capability", (0,))[0] >= 8 for d in details
+    )
+
+
+def _jax_gpus(most: int) -> tuple[list[str], bool]:
+    import jax
+    import keras
+
+    gpus = [device for device in jax.devices() if device.platform == "gpu"][:most]
+    if len(gpus) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=[f"gpu:{gpu.id}" for gpu in gpus]))
+    capabilities = [float(getattr(gpu, "compute_capability", 0) or 0) for gpu in gpus]
+    return [gpu.device_kind for gpu in gpus], bool(gpus) and min(capabilities) >= 8
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("tensorflow", "keras", "jax", "numpy", "pandas", "scikit-learn", "mlflow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _nvidia() -> list[str]:
+    """Names of the GPUs that the NVIDIA driver shows, whether or not TensorFlow can use them."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return listed.stdout.split("\n")[:-1] if listed.returncode == 0 else []
+
+
+def _missing_cuda() -> list[str]:
+    """CUDA libraries that TensorFlow looks for and the loader does not find."""
+    missing = []
+    for name in ("libcudart.so.12", "libcublas.so.12", "libcudnn.so.9", "libcufft.so.11", "libcusparse.so.12"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            missing.append(name)
+    return missing
+
+
+def doctor(root: Path | None = None) -> Iterator[tuple[str, bool, str]]:
+    """What a run needs of this machine, looked at one by one: (name, whether it will do, a sentence)."""
+    root = root or Path.cwd()
+    python = sys.version_info[:2]
+    yield "python", (3, 11) <= python <= (3, 13), f"{platform.python_version()}, 3.11 to 3.13 is supported"
+    memory = psutil.virtual_memory()
+    yield "cores", True, f"{psutil.cpu_count()} logical"
+    yield (
+        "memory",
+        memory.available > 2 << 30,
+        f"{memory.available >> 30} of {memory.total >> 30} GiB free, 2 are needed",
+    )
+    free = shutil.disk_usage(root).free
+    yield "disk", free > 2 << 30, f"{free >> 30} GiB free below {root}, 2 are needed for runs and caches"
+    for folder in ("data", "mlruns"):
+        place = root / folder if (root / folder).exists() else root
+        yield folder, os.access(place, os.W_OK), f"{place} can{'' if os.access(place, os.W_OK) else 'not'} be written"
+    try:
+        device = setup(seed=0)
+    except Exception as error:  # a doctor reports what is broken instead of breaking
+        yield "backend", False, f"{type(error).__name__}: {error}"
+        return
+    yield "backend", True, ", ".join(f"{name} {version}" for name, version in versions().items())
+    cards = _nvidia()
+    if not cards:
+        yield "gpu", True, "no NVIDIA driver here: training runs on the CPU, which is fine for the demos"
+    elif device.accelerators:
+        yield "gpu", True, f"{device.accelerators} of {len(cards)} × {device.device}, {device.precision}"
+    else:
+        missing = _missing_cuda()
+        why = f"not found: {', '.join(missing)}" if missing else "the CUDA libraries load, so compare driver versions"
+        yield "gpu", False, f"the driver shows {cards[0]} but {device.backend} does not use it; {why}"

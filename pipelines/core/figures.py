@@ -1,0 +1,303 @@
+"""The plots that several domains share, in one style: the network in blue, the champion in orange, the rest in greys.
+
+Every function returns a Matplotlib `Figure`, measured in inches of 100 pixels on the report's page, and leaves
+`pyplot` and its global state alone. Names that come from users' data are shown as they are, never read as TeX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipelines.core import evaluate
+from pipelines.core.evaluate import Interval
+
+# Okabe and Ito's blue and vermillion stay apart for every kind of colour blindness, and in print.
+NETWORK, CHAMPION, INK, MUTED, FAINT = "#0072b2", "#d55e00", "#222222", "#6b6b6b", "#dddddd"
+OTHERS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", MUTED)
+GREYS = (("#3f3f3f", "-"), ("#6b6b6b", "--"), ("#8c8c8c", "-."), ("#a5a5a5", ":"), ("#bdbdbd", "-"))
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 12,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": "#aaaaaa",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#aaaaaa",
+    "ytick.color": "#aaaaaa",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.12,
+}
+_in_style = rc_context(STYLE)
+
+
+def _axes(title: str, x: str, y: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size)
+    axes = figure.add_subplot()
+    axes.set(title=_plain(title), xlabel=_plain(x), ylabel=_plain(y))
+    return figure, axes
+
+
+def _plain(name: object, most: int = 80) -> str:
+    """A name for display: no TeX, not longer than `most` characters."""
+    text = str(name)
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+
+
+def _color(name: str, other: str) -> str:
+    """Blue for the network, orange for the champion (whose name may go on with its version), or `other`."""
+    return NETWORK if name == "network" else CHAMPION if name.startswith("champion") else other
+
+
+def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
+    """(model, label and look of its line), best value first: emphasis for network and champion, greys for others."""
+    greys = cycle(GREYS)
+    for name in sorted(value, key=value.get, reverse=True):
+        look = {"color": _color(name, ""), "linestyle": "-", "linewidth": 2.2, "zorder": 4}
+        if not look["color"]:
+            look = dict(zip(("color", "linestyle"), next(greys), strict=True), linewidth=1.2, zorder=3)
+        yield name, look | {"label": f"{_plain(name, 28)}  {value[name]:.3f}"}
+
+
+@_in_style
+def learning_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
+    """Training against validation, one panel for each figure that has a `val_` twin; the loss alone without any.
+
+    `epochs` holds what Keras reports at the end of each epoch. The epoch of the lowest validation loss is marked.
+    """
+    history = pd.DataFrame(epochs)
+    history.index += 1
+    names = [name for name in history if f"val_{name}" in history] or ["loss"]
+    rows, columns = -(-len(names) // 2), min(len(names), 2)
+    figure = Figure(figsize=(4.5 * columns, 3.4 * rows))
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.set(title=_plain(name.replace("_", " ")), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.plot(history[name], color=MUTED, linestyle="--", label="training")
+        if f"val_{name}" in history:
+            validation, best = history[f"val_{name}"], history["val_loss"].idxmin()
+            axes.axvline(best, color=FAINT, linewidth=6, zorder=0)
+            axes.plot(validation, color=NETWORK, linewidth=2.2, label="validation")
+            axes.plot(best, validation[best], "o", color=NETWORK, label=f"kept: epoch {best}")
+        axes.margins(y=0.15)
+    figure.axes[0].legend()
+    return figure
+
+
+@_in_style
+def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
+    """Precision against recall for each model, best average precision first; chance is the share of positives."""
+    from sklearn.metrics import precision_recall_curve
+
+    figure, axes = _axes("Precision against recall", "recall: share of positives found", "precision", (4.4, 4.2))
+    value = {name: evaluate.average_precision(labels, s)(weights) for name, s in scores.items()}
+    for name, look in _ranked(value):
+        precision, recall, _ = precision_recall_curve(labels, scores[name], sample_weight=weights)
+        axes.step(recall, precision, where="post", **look)
+    share = np.average(labels, weights=weights)
+    axes.axhline(share, color=FAINT, zorder=1, label=f"chance  {share:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(title="average precision", alignment="left", loc="best")
+    return figure
+
+
+@_in_style
+def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
+    """True against false positive rate for each model, best area first."""
+    from sklearn import metrics
+
+    figure, axes = _axes("ROC curve", "false positive rate", "true positive rate: share of positives found", (4.4, 4.2))
+    value = {name: evaluate.roc_auc(labels, s)(weights) for name, s in scores.items()}
+    for name, look in _ranked(value):
+        false, true, _ = metrics.roc_curve(labels, scores[name], sample_weight=weights)
+        axes.plot(false, true, **look)
+    axes.plot([0, 1], [0, 1], color=FAINT, zorder=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(title="area under the curve", alignment="left", loc="lower right")
+    return figure
+
+
+@_in_style
+def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray) -> Figure:
+    """Predicted against observed share of label 1 before and after calibration, over a histogram of the predictions.
+
+    Bins of equal weight with Wilson's 95 % intervals; logarithmic axes where label 1 is rarer than one in ten (a bin
+    without label 1 then lies on the lower edge).
+    """
+    figure = Figure(figsize=(4.4, 5.1))
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    rare = np.average(labels, weights=weights) < 0.1
+    tables = {"before calibration": evaluate.reliability(labels, before, weights)}
+    tables["calibrated"] = evaluate.reliability(labels, after, weights)
+    floor = max(1e-5, min(float(table["predicted"].min()) for table in tables.values()) / 2) if rare else 0.0
+    axes.plot([floor, 1], [floor, 1], color="#bbbbbb", zorder=1)
+    for (name, table), color, marker in zip(tables.items(), ("#9a9a9a", NETWORK), ("s", "o"), strict=True):
+        observed = table["observed"].clip(lower=floor)
+        error = [observed - table["low"].clip(lower=floor), table["high"] - observed]
+        axes.errorbar(table["predicted"], observed, np.maximum(error, 0), color=color, elinewidth=1, marker=marker,
+                      markersize=5, linestyle="none", label=name)  # fmt: skip
+    edges = np.geomspace(floor, 1, 41) if rare else np.linspace(0, 1, 41)
+    below.hist(np.clip(after, floor, 1), bins=edges, weights=weights, color=NETWORK, alpha=0.75)
+    axes.set(title="Predicted against observed share", ylabel="observed share", xlim=(floor, 1))
+    axes.set_ylim(floor, 1)
+    below.set(xlabel="predicted probability", ylabel="records")
+    if rare:
+        axes.set(xscale="log", yscale="log")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@_in_style
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Counts (C, C), truth in rows and decision in columns, shaded by the share of the true class."""
+    side = np.clip(1.6 + 0.62 * len(classes), 4.4, 9)
+    figure, axes = _axes("What was taken for what", "decided", "true", (side, side))
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [_plain(name, 18) for name in classes]
+    slant = {"rotation": 35, "ha": "right"} if len(names) > 3 else {}
+    axes.set_xticks(range(len(names)), names, **slant)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.argwhere(matrix > 0):
+        text = f"{matrix[row, column]:,.0f}"
+        if len(names) <= 8:
+            text += f"\n{share[row, column]:.0%}"
+        color = "white" if share[row, column] > 0.55 else INK
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+    return figure
+
+
+@_in_style
+def cost_against_threshold(curve: pd.DataFrame, chosen: float, unit: str = "cost") -> Figure:
+    """Total cost at each threshold, from `evaluate.cost_curve`; `chosen` is the threshold in use."""
+    figure, axes = _axes("What each threshold costs", "threshold on the probability", unit, (4.4, 3.6))
+    # No screen shows more than two thousand steps.
+    shown = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))]
+    axes.plot(shown["threshold"], shown["cost"], color=NETWORK, linewidth=2)
+    best = curve.loc[curve["cost"].idxmin()]
+    at = curve.loc[(curve["threshold"] - chosen).abs().idxmin()]
+    axes.axhline(curve["cost"].iloc[0], color="#bbbbbb", linestyle="--", linewidth=1.2, label="no alerts at all")
+    axes.plot(best["threshold"], best["cost"], "D", color=MUTED, label=f"cheapest: {best['cost']:,.0f}")
+    axes.plot(at["threshold"], at["cost"], "o", color=CHAMPION, markersize=8, label=f"in use: {at['cost']:,.0f}")
+    low = max(float(curve["threshold"].quantile(0.05)), 1e-6)
+    if low < 0.01:
+        axes.set(xscale="log", xlim=(low, 1))
+    axes.set_ylim(0, curve["cost"].iloc[0] * 1.6)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(loc="best")
+    return figure
+
+
+def _dots(axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
+    """A row for each name, the first on top: dot, 95 % interval, and both in figures at the right."""
+    for row, ((name, interval), color) in enumerate(zip(intervals.items(), colors, strict=True)):
+        axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=2.2, solid_capstyle="round")
+        axes.plot(interval.value, row, "o", color=color, markersize=8)
+        axes.annotate(str(interval), (1, row), (10, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
+        axes.annotate(_plain(name, 34), (0, row), (-10, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center", ha="right")  # fmt: skip
+    axes.set_yticks([])
+    axes.set_ylim(len(intervals) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+
+
+@_in_style
+def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool = True) -> Figure:
+    """The headline metric of network, champion and baselines with 95 % intervals, the best on top.
+
+    The network's interval runs through all rows as a band: what lies within it is not told apart by this test set
+    (the paired gates tell more).
+    """
+    ranked = dict(sorted(intervals.items(), key=lambda item: item[1].value, reverse=higher))
+    title = f"{metric.replace('_', ' ')} on test, {'higher' if higher else 'lower'} is better"
+    figure, axes = _axes(title, "", "", (9, 1.1 + 0.42 * len(ranked)))
+    colors = [_color(name, MUTED) for name in ranked]
+    if "network" in ranked:
+        axes.axvspan(ranked["network"].low, ranked["network"].high, color=NETWORK, alpha=0.08, linewidth=0)
+    _dots(axes, ranked, colors)
+    return figure
+
+
+@_in_style
+def slices(intervals: Mapping[str, Interval], overall: float, metric: str) -> Figure:
+    """The network's `metric` on parts of the test set, with 95 % intervals, against its value overall."""
+    title = f"{metric.replace('_', ' ')} by part of the test set (line: overall, {overall:.3f})"
+    figure, axes = _axes(title, "", "", (9, 1.1 + 0.36 * len(intervals)))
+    axes.axvline(overall, color=NETWORK, linewidth=1.2, zorder=1)
+    _dots(axes, intervals, [MUTED] * len(intervals))
+    return figure
+
+
+@_in_style
+def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
+    """One line for each column of `frame` over its index (times or numbers), named at its right end.
+
+    Columns called network and champion keep their colours of the other figures.
+    """
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, frame.index)
+    last = frame.ffill().iloc[-1]
+    # Names that would overlap are pushed apart, in the order of the lines' ends.
+    gap = 0.055 * (np.nanmax(frame.to_numpy(float)) - np.nanmin(frame.to_numpy(float)))
+    at = -np.inf
+    others = cycle(OTHERS)
+    colors = {name: _color(name, "") or next(others) for name in frame.columns}
+    for name in last.sort_values().index:
+        color = colors[name]
+        axes.plot(frame.index, frame[name], color=color, linewidth=2)
+        at = max(last[name], at + gap)
+        axes.annotate(_plain(name, 30), (1, at), (8, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center")  # fmt: skip
+    axes.margins(x=0)
+    return figure
+
+
+@_in_style
+def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
+    """The columns of `frame` stacked on one another over its index: alerts of each day, right and wrong."""
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, frame.index)
+    step = np.diff(frame.index).min() if len(frame) > 1 else 1
+    bottom = np.zeros(len(frame))
+    for name, color in zip(frame.columns, (NETWORK, "#c9c9c9", *OTHERS), strict=False):
+        axes.bar(frame.index, frame[name], 0.8 * step, bottom, color=color, label=_plain(name, 30))
+        bottom += frame[name].to_numpy(float)
+    axes.grid(visible=False, axis="x")
+    figure.legend(loc="outside right upper", reverse=True)
+    return figure
+
+
+def _over(axes: Axes, index: pd.Index) -> None:
+    if isinstance(index, pd.DatetimeIndex):
+        locator = AutoDateLocator()
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        axes.set_xlabel(_plain(index.name or ""))

@@ -1,0 +1,162 @@
+"""The contract between the plumbing and a domain.
+
+A domain is a package `pipelines/NAME/` with a fixed file set. Its `__init__.py` holds `PIPELINE = Pipeline(...)`,
+facts only; `data`, `model` and `report` are imported at first use, so that listing the pipelines loads neither NumPy
+nor Keras. This module imports the standard library alone, for the same reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class InputError(Exception):
+    """A user's mistake, said in one sentence; the command line prints it and exits with code 2."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit. Its direction is written down, never guessed from its name."""
+
+    name: str
+    higher: bool = True
+    short: str = ""
+    """What the names of runs call it."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a version must show before it may be promoted, on the headline metric.
+
+    `than` names a baseline (or is a fixed figure). With `deficit` = how far the network is behind it, the gate holds
+    when the upper bound of the deficit's interval is below `margin`, is missed when the lower bound is above it, and
+    is undecided in between. A margin of 0 asks the network to be measurably ahead.
+    """
+
+    than: str | float
+    margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registered public data set.
+
+    `checksum` is `"sha256:…"` or `"md5:…"`, or "" where the publisher gives none; `size` is in bytes, 0 if unknown.
+    """
+
+    url: str
+    checksum: str
+    size: int
+    licence: str
+    citation: str
+    filename: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every pipeline can be told. Each field is a flag, a line of --help and a parameter in MLflow."""
+
+    data: str = "demo"
+    """What to train on: demo, the name of a registered public set, or the path of your own data."""
+    seed: int = 0
+    """Seed of everything drawn at random; the same seed gives the same network to the bit on a CPU."""
+    epochs: int = 20
+    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    patience: int = 3
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = 512
+    """Rows in one training step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate."""
+    weight_decay: float = 1e-4
+    """Decay of the weights per step, as a share of the learning rate (AdamW)."""
+    examples: Literal["auto", "none", "ids", "full"] = "auto"
+    """Whether records may be stored in the run: none, ids, or full; auto is full on demo data and ids on your own."""
+    allow_column: tuple[str, ...] = ()
+    """Columns that may separate the labels all by themselves, after you have made sure that they are no leak."""
+    gpus: int = 1
+    """GPUs to train on, where there are any."""
+    name: str = ""
+    """Registered model that the version joins; by default the pipeline's name on your own data, else PIPELINE-DATA."""
+
+
+@dataclass
+class Splits:
+    """Row numbers of the three sides, in ascending order, and what was left out of them, by reason.
+
+    `headline` marks the test rows that the headline metric counts (all by default). `clusters` names the columns of
+    the records whose values tie rows together, and by which the intervals are therefore resampled.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    rule: str = ""
+    left_out: dict[str, int] = field(default_factory=dict)
+    headline: np.ndarray | None = None
+    clusters: tuple[str, ...] = ()
+
+    def sides(self) -> dict[str, np.ndarray]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A domain's facts: what it is called, what it can be told, what it is judged by.
+
+    `duplicates` says what happens to a training record that is byte-identical to one on another side: "drop" leaves
+    it out of training and counts it, "refuse" ends the run.
+    """
+
+    name: str
+    title: str
+    settings: type[Settings]
+    headline: Metric
+    gates: tuple[Gate, ...]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    duplicates: Literal["drop", "refuse"] = "drop"
+    package: str = "pipelines"
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the domain's package."""
+        return f"{self.package}.{self.name}"
+
+    def _module(self, part: str) -> ModuleType:
+        return importlib.import_module(f"{self.module}.{part}")
+
+    @property
+    def data(self) -> Any:
+        return self._module("data")
+
+    @property
+    def demo(self) -> Any:
+        return self._module("demo")
+
+    @property
+    def model(self) -> Any:
+        return self._module("model")
+
+    @property
+    def report(self) -> Any:
+        return self._module("report")
+
+
+def discover(package: str = "pipelines") -> dict[str, Pipeline]:
+    """Every pipeline found below `package`, by name: a folder whose `__init__` holds a `PIPELINE`."""
+    root = importlib.import_module(package)
+    found = {}
+    for module in pkgutil.iter_modules(root.__path__):
+        if module.ispkg and module.name != "core":
+            pipeline = getattr(importlib.import_module(f"{package}.{module.name}"), "PIPELINE", None)
+            if pipeline is not None:
+                found[pipeline.name] = pipeline
+    return found

@@ -1,0 +1,200 @@
+"""What a run leaves for its reviewer: parameters, datasets, metrics, figures, tables, the verdict and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines.core import device, figures, manifest, page, promote, tracking
+from pipelines.core.pipeline import Pipeline, Settings, Splits
+from pipelines.core.promote import NETWORK, Decision
+from pipelines.core.sources import Origin
+
+if TYPE_CHECKING:
+    from pipelines.core.run import Outcome
+
+PREDICTIONS = "test_predictions.parquet"
+
+
+def registered_name(pipeline: Pipeline, settings: Settings, origin: Origin) -> str:
+    """The registered model that a new version joins.
+
+    Demo and public data have models of their own, so that a rehearsal never stands in the way of the user's data.
+    """
+    return settings.name or (pipeline.name if origin.kind == "own" else f"{pipeline.name}-{origin.name}")
+
+
+def begin(
+    pipeline: Pipeline,
+    settings: Settings,
+    machine: device.Device,
+    origin: Origin,
+    records: pd.DataFrame,
+    splits: Splits,
+) -> int:
+    """Logs what is known before training: settings, device, versions, data and which record is on which side.
+
+    Returns how many earlier runs have looked at the same test set.
+    """
+    summary, table = manifest.describe(records, splits, origin)
+    sides = {side: summary[side]["sha256"] for side in splits.sides()}
+    tracking.set_tags(
+        {
+            "pipeline": pipeline.name,
+            "data": origin.name,
+            "origin": origin.kind,
+            "headline": pipeline.headline.name,
+            "test_sha256": sides["test"],
+        }
+    )
+    tracking.log_params(asdict(settings) | asdict(machine) | device.versions())
+    tracking.log_params({"data_sha256": summary["sha256"], "split": splits.rule, "git_commit": tracking.git_commit()})
+    for side, sha256 in sides.items():
+        tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
+    tracking.log_json(manifest.SUMMARY, summary)
+    tracking.log_parquet(manifest.TABLE, table)
+    return tracking.looks(pipeline, sides["test"])
+
+
+def version(outcome: Outcome, name: str) -> tracking.Version:
+    """Registers the evaluated network as a new version of the model `name`."""
+    columns = outcome.pipeline.data.columns(outcome.facts)
+    registered = tracking.register(outcome.pipeline, name, outcome.network, outcome.facts, columns)
+    tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(outcome.facts["features"])}
+    tracking.tag_version(registered, tags)
+    return registered
+
+
+def finish(
+    outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int, run_id: str
+) -> None:
+    """Logs metrics, figures, tables and predictions, writes the report and names the run; prints the verdict."""
+    pipeline, headline = outcome.pipeline, outcome.pipeline.headline
+    tracking.log_metrics(metrics(outcome))
+    own = outcome.bootstrap.interval(NETWORK, headline.name)
+
+    items: list[tuple[str, Any]] = [
+        ("headline", figures.headline_bars(_headlines(outcome, decision), headline.name, headline.higher)),
+        ("gates", promote.frame(decision.gates)),
+    ]
+    for name, item in pipeline.report.report(outcome):
+        if isinstance(item, int | float | np.number):
+            tracking.log_metrics({f"test/{name}": float(item)})
+        else:
+            items.append((name, item))
+    items.append(("learning curves", figures.learning_curves(outcome.fitted.epochs)))
+    for name, item in items:
+        tracking.log_item(name.replace(" ", "_"), item)
+    if outcome.settings.examples != "none":
+        tracking.log_parquet(PREDICTIONS, predictions(outcome))
+
+    told = verdict(outcome, decision, version, origin, looks)
+    title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · {decision.kind}"
+    tracking.log_text("report.html", page.render(title, told, _sections(outcome, items)))
+    tracking.set_tags({"decision": decision.kind})
+    tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, told)
+    tracking.rename(run_id, title, told)
+
+    console = Console()
+    console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
+    console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
+    console.print(f"Registered as version {version.number} of {version.name}. `make ui`, then open the report at")
+    console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
+
+
+def metrics(outcome: Outcome) -> dict[str, float]:
+    """Every metric of the network with its interval, of each baseline, and what the run cost."""
+    logged = {}
+    for (model, metric), value in outcome.bootstrap.values.items():
+        if model == NETWORK:
+            interval = outcome.bootstrap.interval(model, metric)
+            logged |= {
+                f"test/{metric}": value,
+                f"test/{metric}_low": interval.low,
+                f"test/{metric}_high": interval.high,
+            }
+        else:
+            logged[f"baseline/{model}/{metric}"] = value
+    logged |= {f"cost/{step}_seconds": seconds for step, seconds in outcome.cost.items()}
+    return logged | {
+        "cost/examples_per_second": outcome.fitted.examples_per_second,
+        "cost/parameters": outcome.network.count_params(),
+        "cost/best_epoch": outcome.fitted.best_epoch,
+    }
+
+
+def predictions(outcome: Outcome) -> pd.DataFrame:
+    """Each test record's id, label, whether the headline counts it, and the scores of network and baselines."""
+    part = outcome.parts["test"]
+    table = pd.DataFrame({"id": part.frame["id"].to_numpy(), "label": part.labels, "headline": outcome.counted})
+    for name, scores in {NETWORK: outcome.scores, **outcome.baselines}.items():
+        for column, values in enumerate(np.atleast_2d(scores.T)):
+            table[name if scores.ndim == 1 else f"{name}_{column}"] = values.astype(np.float32)
+    return table
+
+
+def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int) -> str:
+    """The run's description in Markdown: the decision, the headline beside every baseline, gates, data, looks."""
+    headline = outcome.pipeline.headline.name
+    best, deficit = promote.strongest(outcome)
+    lines = [
+        f"**{decision.kind.capitalize()}.** {decision.reason}",
+        f"On {origin.name}{_caution(origin)}, {headline} with its 95 % interval"
+        f" ({len(outcome.headline):,} test rows; {outcome.bootstrap.unit}):",
+        "| | "
+        + headline
+        + " |\n|---|---|\n"
+        + "\n".join(f"| {k} | {v} |" for k, v in _headlines(outcome, decision).items()),
+    ]
+    if deficit.low > 0:
+        lines.append(f"**Use {best} instead:** it is better than the network by {deficit}.")
+    if decision.gates:
+        lines.append("Gates:\n" + "\n".join(f"- {gate}" for gate in decision.gates))
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
+    lines.append(f"Split: {outcome.splits.rule}." + (f" Left out: {left_out}." if left_out else ""))
+    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
+    lines.append(f"This test set has {times}. Version {version.number} of `{version.name}`.")
+    return "\n\n".join(lines)
+
+
+def _caution(origin: Origin) -> str:
+    return " (simulated data: figures say nothing about any real population)" if origin.kind == "demo" else ""
+
+
+def _headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
+    """The headline's interval of the network, of the champion where it was compared, and of each baseline."""
+    name = outcome.pipeline.headline.name
+    found = {NETWORK: outcome.bootstrap.interval(NETWORK, name)}
+    if decision.comparison and decision.comparison.other:
+        found[f"champion (version {decision.comparison.champion.number})"] = decision.comparison.other
+    return found | {model: outcome.bootstrap.interval(model, name) for model in outcome.baselines}
+
+
+def _ladder(outcome: Outcome) -> str:
+    name = outcome.pipeline.headline.name
+    return ", ".join(f"{model} {outcome.bootstrap.values[model, name]:.3f}" for model in outcome.baselines)
+
+
+def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.Section]:
+    """The report in reading order: what was measured, then data and settings, folded."""
+    shown = [
+        page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, Path)
+    ]
+    sides = outcome.splits.sides()
+    labels = {side: outcome.parts["test"].records["label"].to_numpy()[rows] for side, rows in sides.items()}
+    data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
+    data["share of label 1"] = [float((values == 1).mean()) for values in labels.values()]
+    notes = [page.Exhibit(note) for note in outcome.facts.get("notes", [])]
+    settings = pd.DataFrame(asdict(outcome.settings).items(), columns=["setting", "value"]).astype(str)
+    cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
+    return [
+        *shown,
+        page.Section("Data", [page.Exhibit(data), *notes]),
+        page.Section("Settings", [page.Exhibit(settings), page.Exhibit(cost)], folded=True),
+    ]

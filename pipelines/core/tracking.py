@@ -1,0 +1,281 @@
+"""The record of a run in MLflow: the only module, `scorer.py` aside, that imports it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from pipelines.core.pipeline import Pipeline
+from pipelines.core.scorer import SCORE
+
+CHAMPION = "champion"
+UI = "http://127.0.0.1:5000"
+
+
+def connect(root: Path | None = None) -> Path:
+    """Points MLflow at the store below `root` (the working directory), unless the user named another; returns `root`.
+
+    The first use creates the database under a lock, since two processes that migrate it at once break it.
+    """
+    root = root or Path.cwd()
+    folder = root / "mlruns"
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        folder.mkdir(exist_ok=True)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+            mlflow.search_experiments(max_results=1)
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return root
+
+
+def package_files(pipeline: Pipeline) -> dict[str, Path]:
+    """The source files that a version of this pipeline carries, by their path inside the package root."""
+    core = Path(__file__).parent
+    domain = Path(pipeline.data.__file__).parent
+    name = pipeline.module.replace(".", "/")
+    files = {"pipelines/__init__.py": core.parent / "__init__.py"}
+    files |= {f"pipelines/core/{path.name}": path for path in sorted(core.glob("*.py"))}
+    files |= {f"{Path(name).parts[0]}/__init__.py": domain.parent / "__init__.py"} if "/" in name else {}
+    return files | {f"{name}/{path.name}": path for path in sorted(domain.glob("*.py"))}
+
+
+def code_sha256(pipeline: Pipeline) -> str:
+    """Digest of the code that a version of this pipeline is made with."""
+    digest = hashlib.sha256()
+    for name, path in sorted(package_files(pipeline).items()):
+        digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def git_commit() -> str:
+    """The commit of the checkout, with "+changes" where files differ from it, "" outside a checkout."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip()
+
+
+@contextlib.contextmanager
+def run(pipeline: Pipeline, name: str) -> Iterator[str]:
+    """Opens a run in the pipeline's experiment and yields its id.
+
+    Ctrl-C inside ends the run as KILLED, any other exception as FAILED; both go on to the caller.
+    """
+    root = connect()
+    if mlflow.get_experiment_by_name(pipeline.name) is None:
+        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local else None
+        mlflow.create_experiment(pipeline.name, artifact_location=place)
+    mlflow.set_experiment(pipeline.name)
+    mlflow.set_system_metrics_sampling_interval(5)
+    opened = mlflow.start_run(run_name=name, log_system_metrics=True)
+    try:
+        yield opened.info.run_id
+    except KeyboardInterrupt:
+        mlflow.end_run("KILLED")
+        raise
+    except BaseException:
+        mlflow.end_run("FAILED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
+    """Logs an epoch's figures as `train/…` and `val/…`, at the step of that epoch."""
+    named = {f"val/{k[4:]}" if k.startswith("val_") else f"train/{k}": v for k, v in figures.items()}
+    mlflow.log_metrics(named, step=epoch + 1)
+
+
+def log_params(params: Mapping[str, Any]) -> None:
+    """Logs parameters; a value longer than MLflow stores is cut."""
+    mlflow.log_params({name: str(value)[:6000] for name, value in params.items()})
+
+
+def log_metrics(metrics: Mapping[str, float]) -> None:
+    """Logs final metrics."""
+    mlflow.log_metrics({name: float(value) for name, value in metrics.items()})
+
+
+def log_dataset(name: str, side: str, sha256: str, source: str) -> None:
+    """Logs one side of the split as an input of the run.
+
+    MLflow's own digests cover the first 10,000 rows only; ours covers every record. MLflow keeps 36 characters of a
+    digest, so the whole of it goes into a tag.
+    """
+    place: DatasetSource = HTTPDatasetSource(source if "://" in source else f"file://{source}")
+    dataset = MetaDataset(place, name=name, digest=sha256[:36])
+    mlflow.log_input(dataset, context=side, tags={"sha256": sha256})
+
+
+def log_text(name: str, text: str) -> None:
+    """Logs a text file."""
+    mlflow.log_text(text, name)
+
+
+def log_json(name: str, content: Mapping[str, Any]) -> None:
+    """Logs a JSON file."""
+    mlflow.log_dict(dict(content), name)
+
+
+def log_parquet(name: str, table: pd.DataFrame) -> None:
+    """Logs a table as Parquet."""
+    with tempfile.TemporaryDirectory() as folder:
+        table.to_parquet(Path(folder, name), index=False)
+        mlflow.log_artifact(str(Path(folder, name)))
+
+
+def log_item(name: str, item: Figure | pd.DataFrame | Path) -> None:
+    """Logs what a report shows: a figure as PNG below figures/, a table as CSV below tables/, a file as it is."""
+    if isinstance(item, pd.DataFrame):
+        mlflow.log_text(item.to_csv(index=False), f"tables/{name}.csv")
+    elif isinstance(item, Path):
+        mlflow.log_artifact(str(item))
+    else:
+        mlflow.log_figure(item, f"figures/{name}.png", save_kwargs={"dpi": 150})
+
+
+def set_tags(tags: Mapping[str, str]) -> None:
+    """Sets tags on the open run."""
+    mlflow.set_tags(dict(tags))
+
+
+def rename(run_id: str, name: str, description: str) -> None:
+    """Gives the run the name that the list of runs shows, and its description in Markdown."""
+    client = mlflow.MlflowClient()
+    client.update_run(run_id, name=name)
+    client.set_tag(run_id, "mlflow.note.content", description)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version, as promotion needs it."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}/{self.number}"
+
+    @staticmethod
+    def of(found: ModelVersion) -> Version:
+        return Version(found.name, int(found.version), found.run_id, dict(found.tags))
+
+
+def signature(columns: Mapping[str, tuple[str, bool]]) -> ModelSignature:
+    """The model's input schema from {column: (type, required)}, with the optional column `score`."""
+    specs = [ColSpec(kind, name, required=required) for name, (kind, required) in columns.items()]
+    return ModelSignature(inputs=Schema([*specs, ColSpec("boolean", SCORE, required=False)]))
+
+
+def register(
+    pipeline: Pipeline,
+    name: str,
+    network: Any,
+    facts: Mapping[str, Any],
+    columns: Mapping[str, tuple[str, bool]],
+) -> Version:
+    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stage = Path(folder, "code")
+        for inside, path in package_files(pipeline).items():
+            (stage / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, stage / inside)
+        network.save(Path(folder, "model.keras"))
+        Path(folder, "facts.json").write_text(json.dumps(facts))
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(stage / "pipelines" / "core" / "scorer.py"),
+            artifacts={"network": str(Path(folder, "model.keras")), "facts": str(Path(folder, "facts.json"))},
+            code_paths=[str(path) for path in stage.iterdir()],
+            signature=signature(columns),
+            pip_requirements=requirements(),
+            registered_model_name=name,
+        )
+    client = mlflow.MlflowClient()
+    return Version.of(client.get_model_version(name, str(logged.registered_model_version)))
+
+
+def requirements() -> list[str]:
+    """Pinned requirements of a logged model: what loading and scoring it imports."""
+    names = ("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow")
+    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names if name in installed]
+
+
+def tag_version(version: Version, tags: Mapping[str, str], description: str = "") -> None:
+    """Writes tags and, if there is one, the description on a registered version."""
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.number), key, value)
+    if description:
+        client.update_model_version(version.name, str(version.number), description)
+
+
+def champion(name: str) -> Version | None:
+    """The version of `name` that the alias `champion` points at, or None."""
+    try:
+        return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
+    except MlflowException:
+        return None
+
+
+def crown(version: Version) -> None:
+    """Moves the alias `champion` to this version."""
+    mlflow.MlflowClient().set_registered_model_alias(version.name, CHAMPION, str(version.number))
+
+
+def looks(pipeline: Pipeline, test_sha256: str) -> int:
+    """How many finished runs of this pipeline were evaluated on this very test set."""
+    experiment = mlflow.get_experiment_by_name(pipeline.name)
+    query = f"tags.test_sha256 = '{test_sha256}' and attributes.status = 'FINISHED'"
+    return len(mlflow.search_runs([experiment.experiment_id], query, output_format="list")) if experiment else 0
+
+
+def fetch(run_id: str, artifact: str) -> Path:
+    """A run's artifact as a local file."""
+    return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact))
+
+
+def link(run_id: str) -> str:
+    """Address of the run's report in the MLflow UI that `make ui` opens."""
+    found = mlflow.get_run(run_id).info
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    base = uri.rstrip("/") if uri.startswith("http") else UI
+    page = f"#/experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
+    return f"{base}/{page}?workflowType=machine_learning"

@@ -1,0 +1,49 @@
+"""Card payments: which are frauds, told by the payment itself and by what its customer and its terminal did before."""
+
+from dataclasses import dataclass
+
+from pipelines.core import pipeline
+from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
+
+
+@dataclass(frozen=True)
+class Settings(pipeline.Settings):
+    """What the fraud pipeline can be told."""
+
+    label: str = ""
+    """Column of 0 (legitimate) and 1 (fraud); recognised in known layouts."""
+    time: str = ""
+    """Column with the time of the payment, a date or seconds; without it the history part is left out."""
+    amount: str = ""
+    """Column with the amount of the payment."""
+    id: str = ""
+    """Column that identifies the payment; by default the row number."""
+    entity: tuple[str, ...] = ()
+    """Columns whose values recur and have a history, the customer or card first, then such as the terminal."""
+    label_delay_days: float = -1.0
+    """Days until a label is known; by default that of the recognised layout, else 7."""
+    base_rate: float = 0.0
+    """Share of frauds in the full population, where legitimate rows were subsampled; 0 if they were not."""
+    alerts_per_day: int = 0
+    """How many alerts a day can be looked into; 0 stands for one payment in a hundred."""
+    alert_cost: float = 5.0
+    """What looking into one alert costs, in the unit of the amounts."""
+
+
+PIPELINE = Pipeline(
+    name="fraud",
+    title="Card payments: fraud or not, from the payment and the history of its customer and terminal",
+    settings=Settings,
+    headline=Metric("average_precision", short="AP"),
+    gates=(Gate("logistic_regression"), Gate("trees", margin=0.01)),
+    sources={
+        "creditcard": Source(
+            url="https://storage.googleapis.com/download.tensorflow.org/data/creditcard.csv",
+            checksum="",  # none is published; rows and frauds are counted after reading
+            size=0,
+            licence="DbCL 1.0",
+            citation="Dal Pozzolo, Caelen, Johnson and Bontempi (2015), Calibrating probability with undersampling for "
+            "unbalanced classification; Worldline and the Machine Learning Group of ULB",
+        )
+    },
+)

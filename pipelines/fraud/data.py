@@ -1,0 +1,405 @@
+"""Payments in, records out: roles of columns, checks, the split by time, and the facts learnt from training rows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+from pipelines.core import tables
+from pipelines.core.pipeline import InputError, Splits
+from pipelines.fraud import Settings, demo
+
+TEST, VALIDATION = 0.2, 0.15  # shares of the time span, or of the rows where there is no time
+WHOLE_DAYS = 20  # from this many days on, sides begin at midnight
+LOOK_BACK = pd.Timedelta(days=10)
+"""How long a customer counts as known once a fraud became known: the mean of the 7 to 13 days in the Handbook's test
+weeks. Without a bound, only a quarter of the Handbook's payments would remain after five months."""
+RARE = 10  # training rows below which a category is not learnt
+MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
+FULL_SETS = {"creditcard": (284_807, 492)}  # rows and frauds of public sets whose publishers give no checksum
+RESERVED = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
+DAY = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of a known kind of table mean; `never` names columns that give the label away."""
+
+    name: str = ""
+    id: str = ""
+    label: str = ""
+    time: str = ""
+    amount: str = ""
+    entities: tuple[str, ...] = ()
+    delay_days: float = 7.0
+    never: tuple[str, ...] = ()
+
+
+LAYOUTS = (
+    Layout(
+        "Fraud Detection Handbook",
+        id="TRANSACTION_ID",
+        label="TX_FRAUD",
+        time="TX_DATETIME",
+        amount="TX_AMOUNT",
+        entities=("CUSTOMER_ID", "TERMINAL_ID"),
+        never=("TX_FRAUD_SCENARIO",),
+    ),
+    Layout("ULB credit cards", label="Class", time="Time", amount="Amount", delay_days=0.0),
+    Layout("demo data", "payment_id", "fraud", "time", "amount", ("customer", "terminal")),
+)
+
+
+# --------------------------------------------------------------------------------------------------------------- read
+
+
+def read(path: Path | None, settings: Settings) -> pd.DataFrame:
+    """The payments in order of time: the user's columns under their own names, and the canonical ones.
+
+    Canonical are `id`, `label` (int8), `time` (datetime64[us]), `known_at` (when the label is known) and, with a base
+    rate, `weight`. `attrs` holds the `roles` of the columns, `delay_days`, the recognised `layout` and `notes`, one
+    sentence for each thing that was left out or assumed.
+
+    Raises:
+        InputError: where the file or a cell of it cannot be used, with file, row, column and what was expected. Rows
+            count as in the file, so that the header of a CSV file is row 1.
+    """
+    table, origin = (demo.make(settings.seed), "demo data") if path is None else (tables.load(path), path.name)
+    layout = max(LAYOUTS, key=lambda one: _overlap(one, table))
+    layout = layout if _overlap(layout, table) > 1 else Layout()
+    roles = _roles(table, layout, settings, origin)
+    notes = []
+    never = [column for column in layout.never if column in table]
+    notes += [f"{column} is left out: it gives the label away." for column in never]
+    if roles["time"] and not roles["id"]:
+        copies = table.duplicated()
+        table = table[~copies]
+        notes += [f"{copies.sum():,} rows are left out: exact copies of an earlier one."] * bool(copies.any())
+    delay = settings.label_delay_days if settings.label_delay_days >= 0 else layout.delay_days
+    facts = {"roles": roles, "delay_days": delay}
+    records = parse(table.drop(columns=never), facts, origin)
+    _refuse_unusable(records, settings, origin)
+
+    useless = dict(_useless(records, roles))
+    notes += [f"{column} is left out: {reason}." for column, reason in useless.items()]
+    if not (roles["time"] and roles["entities"]):
+        missing = " and ".join(["time"] * (not roles["time"]) + ["entities"] * (not roles["entities"]))
+        notes.append(f"No {missing}: payments are judged without their history.")
+    records = records.drop(columns=list(useless))
+    if settings.base_rate:
+        records["weight"], weight = _weights(records["label"].to_numpy(), settings.base_rate, origin)
+        notes.append(
+            f"Each legitimate row stands for {weight:.2f} payments, so that {settings.base_rate:.3%} are frauds."
+        )
+    if roles["time"]:
+        records = records.sort_values(["time", "id"], kind="stable", ignore_index=True)
+    records.attrs = facts | {"layout": layout.name, "notes": notes}
+    return records
+
+
+def parse(table: pd.DataFrame, facts: dict, origin: str = "request") -> pd.DataFrame:
+    """Raw payments as records, row by row in the given order; the same call for training and for requests.
+
+    Args:
+        table: raw columns; its index holds the row numbers that errors name. The label may be missing: -1.
+        facts: `roles` and `delay_days`; with `numeric` and `categorical`, as learnt from training payments, the table
+            must have those columns and others are ignored, without them every other column becomes what it looks like.
+        origin: what errors call the table.
+
+    Returns:
+        RangeIndex; amount and numeric columns float64, other features text, each with NaN where missing.
+
+    Raises:
+        InputError: for a missing column, a cell that cannot be read, or an identifier that stands twice.
+    """
+    roles = facts["roles"]
+    keys = [roles[role] for role in ("id", "label", "time", "amount") if roles[role]] + roles["entities"]
+    learnt = [*facts.get("numeric", ()), *facts.get("categorical", ())]
+    for column in [*(key for key in keys if key not in (roles["id"], roles["label"])), *learnt]:
+        if column not in table:
+            raise InputError(f"{origin}: expected the column '{column}'. Received: {tables.listed(table)}.")
+    others = learnt if "numeric" in facts else [column for column in table if column not in keys]
+    records = table[[column for column in (*keys, *others) if column in table]].copy()
+    for column in others:
+        numeric = column in facts["numeric"] if "numeric" in facts else tables.is_numeric(table[column])
+        records[column] = tables.numbers(table[column], origin) if numeric else tables.texts(table[column])
+    if roles["amount"]:
+        records[roles["amount"]] = tables.numbers(table[roles["amount"]], origin, required=True)
+
+    records["id"] = tables.identifiers(table, roles["id"], origin) if roles["id"] in table else table.index
+    records["label"] = np.int8(-1)
+    if roles["label"] in table:
+        records["label"] = tables.flags(table[roles["label"]], "0 for legitimate or 1 for fraud", origin)
+    if roles["time"]:
+        records["time"] = tables.times(table[roles["time"]], origin)
+        records["known_at"] = records["time"] + facts["delay_days"] * DAY
+        if not types.is_numeric_dtype(records[roles["time"]]):
+            records[roles["time"]] = records["time"]
+    records = records.reset_index(drop=True)
+    records.attrs = {"roles": roles, "delay_days": facts["delay_days"]}
+    return records
+
+
+def describe(records: pd.DataFrame) -> str:
+    """What was read, in a few lines: size, balance, period, the role of each column, and what was left out."""
+    roles, delay = records.attrs["roles"], records.attrs["delay_days"]
+    period = ""
+    if roles["time"]:
+        first, last = records["time"].min(), records["time"].max()
+        period = f" in {(last - first) / DAY:.1f} days, {_moment(first, records)} to {_moment(last, records)}"
+    named = [f"{role} {roles[role]}" for role in ("id", "label", "time", "amount") if roles[role]]
+    named += [f"entities {', '.join(roles['entities'])}"] * bool(roles["entities"])
+    layout = f", recognised as {records.attrs['layout']}" if records.attrs["layout"] else ""
+    return "\n".join(
+        [
+            f"{len(records):,} payments with {records['label'].sum():,} frauds ({records['label'].mean():.3%})"
+            f"{period}{layout}",
+            f"{'; '.join(named)}; labels known after {delay:g} days",
+            *records.attrs["notes"],
+        ]
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- split
+
+
+def split(records: pd.DataFrame, settings: Settings) -> Splits:
+    """The last fifth of the time is test, the 15 % before it validation, the rest train.
+
+    With time, a label must be known before the next side begins: payments younger than the label delay there are left
+    out. Headline rows are those of customers (the first entity) without a fraud that became known in the `LOOK_BACK`
+    before the payment. Without time, rows are drawn by the seed, frauds and others alike.
+
+    Raises:
+        InputError: where the period is too short for the label delay.
+    """
+    roles, delay = records.attrs["roles"], records.attrs["delay_days"] * DAY
+    if not roles["time"]:
+        return Splits(*_random_sides(records["label"].to_numpy(), settings.seed), rule="at random, stratified by label")
+    time = records["time"]
+    first, last = time.min(), time.max()
+    if last.normalize() - first.normalize() >= (WHOLE_DAYS - 1) * DAY:
+        end = last.normalize() + DAY
+        days = (end - first.normalize()) / DAY
+        test, length = end - round(TEST * days) * DAY, round(VALIDATION * days) * DAY
+    else:
+        test, length = last - TEST * (last - first), VALIDATION * (last - first)
+    validation = test - delay - length
+    if validation - delay <= first:
+        raise InputError(
+            f"the payments span {(last - first) / DAY:.1f} days, too few for train, validation and test with a label "
+            f"delay of {delay / DAY:g} days between them: expected more payments, or a shorter --label-delay-days."
+        )
+    before, after = time < validation, time >= test
+    known_before, known_between = records["known_at"] <= validation, records["known_at"] <= test
+    sides = [before & known_before, ~before & ~after & known_between, after]
+    rows = [np.flatnonzero(side) for side in sides]
+    left_out = {
+        "whose label was not known when validation began": int((before & ~known_before).sum()),
+        "whose label was not known when test began": int((~before & ~after & ~known_between).sum()),
+    }
+    known = known_customers(records, rows[2]) if roles["entities"] else np.zeros(len(rows[2]), bool)
+    rule = f"by time: validation from {_moment(validation, records)}, test from {_moment(test, records)}"
+    return Splits(
+        *rows,
+        rule=f"{rule}; labels known after {delay / DAY:g} days",
+        left_out={reason: count for reason, count in left_out.items() if count},
+        headline=~known if known.any() else None,
+        clusters=tuple(roles["entities"]),
+    )
+
+
+def known_customers(records: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Whether a fraud of the customer became known in the `LOOK_BACK` before each payment of `rows`, bool (n,)."""
+    customer = records.attrs["roles"]["entities"][0]
+    frauds = records.loc[records["label"] == 1, [customer, "known_at"]].dropna().sort_values("known_at")
+    asked = records.iloc[rows][["time", customer]].assign(place=np.arange(len(rows))).sort_values("time")
+    found = pd.merge_asof(
+        asked,
+        frauds.assign(known=True),
+        left_on="time",
+        right_on="known_at",
+        by=customer,
+        tolerance=LOOK_BACK,
+        allow_exact_matches=False,  # with a delay of zero, a fraud does not know itself
+    )
+    return found.set_index("place")["known"].notna().sort_index().to_numpy()
+
+
+def _moment(time: pd.Timestamp, records: pd.DataFrame) -> str:
+    """A time as the user's column has it: a date, or seconds."""
+    if types.is_numeric_dtype(records[records.attrs["roles"]["time"]]):
+        return f"second {(time - tables.EPOCH).total_seconds():.0f}"
+    return f"{time:%Y-%m-%d %H:%M}"
+
+
+def _random_sides(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    rank = np.empty(len(labels))
+    rng = np.random.default_rng(seed)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rank[rng.permutation(rows)] = (np.arange(len(rows)) + 0.5) / len(rows)
+    for low, high in ((TEST + VALIDATION, 1), (TEST, TEST + VALIDATION), (0, TEST)):
+        yield np.flatnonzero((low <= rank) & (rank < high))
+
+
+# ---------------------------------------------------------------------------------------------------- learn and decode
+
+
+def learn(train: pd.DataFrame, settings: Settings) -> dict:
+    """What the training payments teach about the columns, as JSON.
+
+    Returns:
+        `roles` and `delay_days`; `numeric`, the numeric columns besides the amount; `categorical`, for each text
+        column the values to tell apart; `features`, the columns that feed the network; `columns`, see there; `notes`.
+        A column that does not vary in the training payments is no feature.
+    """
+    roles, notes = train.attrs["roles"], list(train.attrs["notes"])
+    numeric, categorical = [], {}
+    for column in _features(train, roles):
+        if types.is_numeric_dtype(train[column]):
+            if train[column].nunique(dropna=False) > 1:
+                numeric.append(column)
+        else:
+            counts = train[column].value_counts()
+            values = sorted(counts.index[counts >= RARE])
+            if len(values) > 0 and len(counts) + train[column].hasnans > 1:
+                categorical[column] = values
+    features = [*[roles["amount"]] * bool(roles["amount"]), *numeric, *categorical]
+    notes += [
+        f"{column} is left out: it hardly varies among the training payments."
+        for column in _features(train, roles)
+        if column not in features
+    ]
+    return {
+        "roles": roles,
+        "delay_days": train.attrs["delay_days"],
+        "numeric": numeric,
+        "categorical": categorical,
+        "features": features,
+        "columns": _schema(train, roles, features),
+        "notes": notes,
+    }
+
+
+def columns(facts: dict) -> dict[str, tuple[str, bool]]:
+    """What a request holds: for each column double, datetime or string, and whether it must be there."""
+    return {column: (kind, required) for column, (kind, required) in facts["columns"].items()}
+
+
+def decode(records: pd.DataFrame, facts: dict) -> dict:
+    """The network's inputs by name, for every record; see `history.inputs`."""
+    from pipelines.fraud import history
+
+    return history.inputs(records, facts)
+
+
+def _schema(train: pd.DataFrame, roles: dict, features: list[str]) -> dict[str, list]:
+    names = [roles["id"], *roles["entities"]]  # names are text, so that no digit is lost
+    schema = {}
+    for column in dict.fromkeys([*names, roles["time"], roles["label"], *features]):
+        if column:
+            number, date = types.is_numeric_dtype(train[column]), types.is_datetime64_any_dtype(train[column])
+            kind = "string" if column in names or not (number or date) else "double" if number else "datetime"
+            schema[column] = [kind, column not in (roles["id"], roles["label"])]
+    return schema
+
+
+# -------------------------------------------------------------------------------------------------------------- roles
+
+
+def _overlap(layout: Layout, table: pd.DataFrame) -> int:
+    return len({layout.label, layout.time, layout.amount} & set(table))
+
+
+def _roles(table: pd.DataFrame, layout: Layout, settings: Settings, origin: str) -> dict:
+    """The column that plays each role, "" where there is none; entities is a list."""
+    named = {role: getattr(settings, role) for role in ("id", "label", "time", "amount")}
+    flags = [("--" + role, column) for role, column in named.items() if column]
+    flags += [("--entity", column) for column in settings.entity]
+    for place, (flag, column) in enumerate(flags):
+        if column not in table:
+            raise InputError(
+                f"{origin} has no column '{column}', which {flag} names. Received: {tables.listed(table, column)}."
+            )
+        for other, same in flags[:place]:
+            if same == column:
+                raise InputError(f"expected a column for each role. Received: '{column}' for {other} and for {flag}.")
+    taken = {column for _, column in flags}
+
+    def free(column: str) -> bool:
+        return column in table and column not in taken
+
+    roles = {role: column or getattr(layout, role) * free(getattr(layout, role)) for role, column in named.items()}
+    roles["entities"] = list(settings.entity) or [column for column in layout.entities if free(column)]
+    if not roles["label"]:
+        wanted = layout.label or "label"
+        raise InputError(
+            f"{origin} has no column '{wanted}': name the column that holds 1 for fraud and 0 for legitimate with "
+            f"--label. Received: {tables.listed(table, wanted, 'fraud', 'class', 'target')}."
+        )
+    for column in sorted(RESERVED & set(table)):
+        if column != roles.get(column):
+            raise InputError(f"{origin}: the column '{column}' has a name that records keep for themselves: rename it.")
+    return roles
+
+
+def _refuse_unusable(records: pd.DataFrame, settings: Settings, origin: str) -> None:
+    labels = records["label"]
+    if settings.alerts_per_day and "time" not in records:
+        raise InputError(f"--alerts-per-day: expected payments with a time. Received: {origin} without one.")
+    if (labels < 0).any():
+        row = labels.index[labels < 0][0]
+        raise InputError(
+            f"{origin}, payment {records['id'][row]}: expected a label for training. Received: an empty cell."
+        )
+    counts = (len(labels), int(labels.sum()))
+    if counts[1] in (0, counts[0]):
+        raise InputError(
+            f"{origin}: expected frauds and legitimate payments. Received: {counts[1]} frauds of {counts[0]}."
+        )
+    if settings.data in FULL_SETS and counts != FULL_SETS[settings.data]:
+        expected = "{:,} payments with {:,} frauds".format(*FULL_SETS[settings.data])
+        raise InputError(
+            f"{origin}: expected {expected}. Received: {counts[0]:,} and {counts[1]:,}; delete and fetch anew."
+        )
+
+
+def _features(records: pd.DataFrame, roles: dict) -> list[str]:
+    """The user's columns that play no role."""
+    return [c for c in records if c not in RESERVED and c not in roles["entities"] and c not in roles.values()]
+
+
+def _useless(records: pd.DataFrame, roles: dict) -> Iterator[tuple[str, str]]:
+    """Feature columns that cannot help a network, with the reason."""
+    order = records["time"].rank() if roles["time"] else pd.Series(np.arange(len(records)))
+    sample = records.index[:: 1 + len(records) // 20_000]  # enough to tell a trend
+    for name in _features(records, roles):
+        column = records[name]
+        if column.nunique(dropna=False) <= 1:
+            yield name, "it is constant"
+        elif types.is_datetime64_any_dtype(column):
+            yield name, "it is a date"
+        elif types.is_numeric_dtype(column):
+            ranks = column[sample].rank()
+            if column.nunique() > len(column) / 100 and abs(ranks.corr(order[sample])) > 0.999:
+                yield name, "it grows with time or with the rows, as identifiers do"
+        elif pd.to_datetime(column[sample], errors="coerce", utc=True, format="ISO8601").notna().mean() > 0.5:
+            yield name, "it is a date"
+        elif column.nunique() > min(MOST_CATEGORIES, len(column) / 2):
+            yield name, f"its {column.nunique():,} different texts name things rather than describe them"
+
+
+def _weights(labels: np.ndarray, base_rate: float, origin: str) -> tuple[np.ndarray, float]:
+    """The weight of every row, and that of a legitimate one, with which frauds make up `base_rate`."""
+    frauds = int(labels.sum())
+    weight = frauds * (1 - base_rate) / base_rate / (len(labels) - frauds)
+    if not 0 < base_rate <= frauds / len(labels):
+        raise InputError(
+            f"--base-rate: expected a share above 0 and up to that of {origin}, {frauds / len(labels):.5f}, since "
+            f"legitimate rows were subsampled. Received: {base_rate}."
+        )
+    return np.where(labels == 1, 1.0, weight), weight

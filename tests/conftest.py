@@ -1,0 +1,50 @@
+"""What every test stands on: quiet libraries, no network beyond this machine, properties that repeat."""
+
+import os
+import socket
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from pipelines.__main__ import ENVIRONMENT
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # more would only wait for one another
+
+# Libraries read these while they are imported, which test modules do before any fixture runs.
+for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(name, str(THREADS))
+for name, value in ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
+os.environ.setdefault("MPLBACKEND", "agg")
+
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; the test is skipped where there is none."""
+    folder = os.environ.get("PIPELINES_REAL_DATA")
+    if not folder:
+        pytest.skip("PIPELINES_REAL_DATA is not set")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_only():
+    """Fails a test that opens a connection to any other machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for method in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, method, _guarded(getattr(socket.socket, method)))
+        yield
+
+
+def _guarded(connect):
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            pytest.fail(f"a test connects to {address[0]}:{address[1]}")
+        return connect(self, address)
+
+    return guarded

@@ -1,0 +1,85 @@
+"""Training: best weights, early stopping, divergence, repeatability."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.core import device
+from pipelines.core.batches import Batches, predict
+from pipelines.core.fit import DivergedError, fit
+from pipelines.core.pipeline import Settings
+from pipelines.core.rows import Part
+
+SETTINGS = Settings(epochs=3, batch_size=32, learning_rate=0.01)
+LOSS = keras.losses.BinaryCrossentropy()
+
+
+def parts(seed: int = 0, signal: float = 1.0) -> tuple[Part, Part]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(600, 4)).astype(np.float32)
+    label = (x[:, 0] * signal + rng.normal(size=600) > 0).astype(int)
+    records = pd.DataFrame({"label": label})
+    return Part(records, np.arange(400), {"x": x}), Part(records, np.arange(400, 600), {"x": x})
+
+
+def network() -> keras.Model:
+    given = keras.Input((4,), name="x")
+    hidden = keras.layers.Dropout(0.2)(keras.layers.Dense(16, activation="relu")(given))
+    return keras.Model({"x": given}, keras.layers.Dense(1, activation="sigmoid")(hidden))
+
+
+def fitted(settings: Settings = SETTINGS, signal: float = 1.0):
+    machine = device.setup(settings.seed)
+    model, (train, stopping) = network(), parts(signal=signal)
+    return model, fit(model, LOSS, train, stopping, settings, machine), stopping
+
+
+def test_the_same_seed_gives_the_same_network_to_the_bit_and_another_seed_another():
+    def weights(seed):
+        return fitted(replace(SETTINGS, seed=seed))[0].get_weights()
+
+    first, again, other = weights(0), weights(0), weights(1)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_weights_kept_are_those_of_the_best_validation_loss():
+    noise = replace(SETTINGS, epochs=12, patience=2, learning_rate=0.05)
+    model, result, stopping = fitted(noise, signal=0.0)
+    losses = [figures["val_loss"] for figures in result.epochs]
+    assert len(losses) < 12, "pure noise must stop early"
+    assert result.best_epoch == int(np.argmin(losses)) + 1 == len(losses) - 2
+    model.compile(loss=LOSS)
+    kept = model.evaluate(Batches(stopping, 8192), verbose=0)
+    assert kept == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_without_a_stopping_part_all_epochs_are_trained():
+    machine = device.setup(0)
+    train, stopping = parts()
+    result = fit(network(), LOSS, train, stopping.take(np.array([], int)), SETTINGS, machine)
+    assert len(result.epochs) == result.best_epoch == SETTINGS.epochs
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence():
+    train, stopping = parts()
+    train.records["label"] = train.records["label"].astype(float).where(train.records.index != 7)
+    with pytest.raises(DivergedError, match=r"loss is nan after epoch 1.*--learning-rate"):
+        fit(network(), LOSS, train, stopping, SETTINGS, device.setup(0))
+
+
+def test_every_epoch_is_handed_on_with_its_number():
+    heard = []
+    train, stopping = parts()
+    fit(network(), LOSS, train, stopping, SETTINGS, device.setup(0), on_epoch=lambda *told: heard.append(told))
+    assert [epoch for epoch, _ in heard] == [0, 1, 2]
+    assert all({"loss", "val_loss"} <= set(figures) for _, figures in heard)
+
+
+def test_the_network_learns_what_there_is_to_learn():
+    model, _, stopping = fitted(replace(SETTINGS, epochs=10), signal=5.0)
+    right = (predict(model, stopping)[:, 0] > 0.5) == stopping.labels
+    assert right.mean() > 0.85

@@ -1,0 +1,237 @@
+"""Metrics against brute force and scikit-learn, decisions within the budget, and a report that can be read."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pipelines.core import evaluate
+from pipelines.core.rows import Part
+from pipelines.fraud import Settings, data, report
+
+DAY = pd.Timedelta(days=1)
+ROLES = {"id": "", "label": "bad", "time": "when", "amount": "sum", "entities": ["card", "shop"]}
+
+
+def part_of(n: int = 3_000, days: int = 30, seed: int = 0) -> tuple[Part, np.ndarray]:
+    """Payments of 150 cards, a twentieth of them frauds, and scores that know something about them."""
+    rng = np.random.default_rng(seed)
+    bad = rng.random(n) < 0.05
+    table = pd.DataFrame(
+        {
+            "when": pd.date_range("2024-03-01", periods=n, freq=days * DAY / n),
+            "sum": rng.gamma(2, 20, n).round(2),
+            "card": rng.integers(0, 150, n),
+            "shop": rng.integers(0, 40, n),
+            "bad": bad.astype(int),
+        }
+    )
+    records = data.parse(table, {"roles": ROLES, "delay_days": 1})
+    scores = 1 / (1 + np.exp(-(rng.normal(size=n) + 2.5 * bad - 2)))
+    return Part(records, np.arange(n), {}), scores
+
+
+def handbook_card_precision(days, cards, labels, scores, k):
+    """The Handbook's definition, payment by payment."""
+    caught, shares = set(), []
+    for day in np.unique(days):
+        best, fraud = {}, {}
+        for card, label, score in zip(cards[days == day], labels[days == day], scores[days == day], strict=True):
+            if card not in caught:
+                best[card] = max(score, best.get(card, -1))
+                fraud[card] = max(label, fraud.get(card, 0))
+        top = sorted(best, key=best.get, reverse=True)[:k]
+        if top:
+            shares.append(np.mean([fraud[card] for card in top]))
+        caught |= {card for card in top if fraud[card]}
+    return np.mean(shares)
+
+
+@given(seed=st.integers(0, 10_000), cards=st.integers(1, 30), k=st.integers(1, 12), share=st.floats(0.05, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_card_precision_is_the_handbooks(seed, cards, k, share):
+    rng = np.random.default_rng(seed)
+    n = 200
+    days, card = np.sort(rng.integers(0, 6, n)), rng.integers(0, cards, n)
+    labels, scores = (rng.random(n) < share).astype(int), rng.permutation(n) / n
+    value = report.card_precision(days, card, labels, scores, k)(np.ones(n))
+    assert value == pytest.approx(handbook_card_precision(days, card, labels, scores, k))
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_a_cards_weight_says_how_many_cards_it_stands_for(seed):
+    rng = np.random.default_rng(seed)
+    n, k = 40, 10
+    card, day = np.arange(n), np.zeros(n, int)
+    labels, scores, weights = rng.integers(0, 2, n), rng.permutation(n) / n, rng.integers(0, 3, n)
+    copies = np.repeat(card, weights)
+    expected = handbook_card_precision(day[copies], np.arange(len(copies)), labels[copies], scores[copies], k)
+    assert report.card_precision(day, card, labels, scores, k)(weights.astype(float)) == pytest.approx(expected)
+
+
+def test_a_few_hundred_rejected_candidates_do_not_hide_the_rest():
+    # The 900 best cards have no weight in this replicate: the 100 behind them are judged.
+    n = 1_000
+    labels = (np.arange(n) % 2 == 0).astype(int)
+    value = report.card_precision(np.zeros(n, int), np.arange(n), labels, -np.arange(n, dtype=float))
+    assert value((np.arange(n) >= 900).astype(float)) == pytest.approx(0.5)
+
+
+def test_payments_without_a_card_are_left_out_of_card_precision():
+    labels, scores = np.array([1, 0, 1]), np.array([0.9, 0.8, 0.7])
+    value = report.card_precision(np.zeros(3, int), np.array([0, 1, -1]), labels, scores)
+    assert value(np.ones(3)) == pytest.approx(1 / 2)
+
+
+def test_metrics_agree_with_scikit_learn():
+    part, scores = part_of()
+    found = {name: metric(part.labels, scores)(part.weights) for name, metric in report.metrics(part).items()}
+    assert set(found) == {"average_precision", "roc_auc", "card_precision_at_100"}
+    assert found["average_precision"] == pytest.approx(average_precision_score(part.labels, scores))
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(part.labels, scores))
+
+
+def test_payments_without_time_have_no_card_precision():
+    part, _ = part_of()
+    part.records.attrs["roles"] = ROLES | {"time": ""}
+    assert set(report.metrics(part)) == {"average_precision", "roc_auc"}
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(0, 1), (10, 10), (10**6, 100)])
+def test_the_threshold_keeps_to_the_alert_budget(budget, expected):
+    part, scores = part_of()
+    facts = report.calibrate(scores[:, None], part, Settings(alerts_per_day=budget))
+    decided = report.decide(scores[:, None], facts | {"roles": ROLES}, part)
+    # 3,000 payments in 30 days: a hundredth of them is one a day.
+    assert decided["alert"].sum() / 30 == pytest.approx(expected, rel=0.01)
+
+
+def test_calibrated_scores_are_probabilities_in_the_same_order():
+    part, scores = part_of(8_000)
+    facts = report.calibrate(scores[:, None], part, Settings())
+    calibrated = report.scores(scores[:, None], facts)
+    assert (np.diff(calibrated[np.argsort(scores)]) > 0).all()
+    assert calibrated.mean() == pytest.approx(part.labels.mean(), rel=0.05)
+    assert evaluate.brier(part.labels, calibrated)(part.weights) < evaluate.brier(part.labels, scores)(part.weights)
+
+
+def test_a_payment_without_history_says_so():
+    part, scores = part_of(300)
+    facts = report.calibrate(scores[:, None], part, Settings()) | {"roles": ROLES}
+    asked = part.take(np.arange(200, 300))
+    earlier = report.decide(scores[200:, None], facts, asked)["earlier_payments"]
+    cards = part.records["card"].to_numpy()
+    assert earlier.tolist() == [int((cards[:row] == cards[row]).sum()) for row in range(200, 300)]
+
+
+def outcome_of(examples: str = "full", with_roles: dict | None = None) -> SimpleNamespace:
+    part, scores = part_of()
+    roles = with_roles or ROLES
+    part.records.attrs["roles"] = roles
+    counted = part.records["card"].to_numpy() != 3
+    chosen = Settings(data="own.csv", examples=examples)
+    facts = report.calibrate(scores[:, None], part, chosen) | {"roles": roles, "features": ["sum"]}
+    calibrated = report.scores(scores[:, None], facts)
+    rng = np.random.default_rng(5)
+    headline = part.take(counted)
+    value = average_precision_score(headline.labels, calibrated[counted])
+    return SimpleNamespace(
+        settings=chosen,
+        facts=facts,
+        parts={"test": part},
+        outputs=scores[:, None],
+        scores=calibrated,
+        baselines={"chance": rng.random(len(part)), "amount": part.records["sum"].to_numpy()},
+        splits=SimpleNamespace(clusters=tuple(roles["entities"])),
+        counted=counted,
+        headline=headline,
+        headline_scores=calibrated[counted],
+        bootstrap=SimpleNamespace(values={("network", "average_precision"): value}),
+    )
+
+
+def test_the_report_holds_the_figures_and_numbers_of_a_fraud_desk():
+    outcome = outcome_of()
+    items = dict(report.report(outcome))
+    for name in ("precision and recall", "reliability", "cost against threshold", "daily alerts", "slices"):
+        assert isinstance(items[name], Figure)
+    part, scores = outcome.headline, outcome.headline_scores
+    alert = scores >= outcome.facts["threshold"]
+    stolen, money = part.labels == 1, part.frame["sum"].to_numpy()
+    assert items["recall_at_budget"] == pytest.approx(alert[stolen].mean())
+    assert items["precision_at_budget"] == pytest.approx(stolen[alert].mean())
+    assert items["money_caught_at_budget"] == pytest.approx(money[stolen & alert].sum() / money[stolen].sum())
+    assert items["alerts_per_day"] == pytest.approx(alert.sum() / 30)
+    every = outcome.parts["test"]
+    assert items["roc_auc_all_rows"] == pytest.approx(roc_auc_score(every.labels, outcome.scores))
+    ceiling, reached = items["card_precision_at_100_ceiling"], items["card_precision_at_100_all_rows"]
+    assert 0 < reached
+    assert 0 < ceiling < 1
+
+
+def test_every_way_of_slicing_covers_the_headline_rows():
+    outcome = outcome_of()
+    table = dict(report.report(outcome))["table of slices"]
+    assert set(table["slice"]) == {"amount", "hour", "age of card", "age of shop"}
+    for _, slices in table.groupby("slice"):
+        assert slices["rows"].sum() == len(outcome.headline)
+        assert slices["frauds"].sum() == outcome.headline.labels.sum()
+    quarters = table[table["slice"] == "amount"]["rows"]
+    assert len(quarters) == 4
+    assert quarters.max() - quarters.min() <= 1
+
+
+def test_the_worst_misses_are_the_dearest_frauds_without_an_alert():
+    outcome = outcome_of()
+    misses = dict(report.report(outcome))["worst misses"]
+    part = outcome.headline
+    missed = (part.labels == 1) & (outcome.headline_scores < outcome.facts["threshold"])
+    assert misses["sum"].tolist() == sorted(part.frame["sum"][missed], reverse=True)[: report.MISSES]
+
+
+@pytest.mark.parametrize(("examples", "columns"), [("ids", ["id", "probability"]), ("auto", ["id", "probability"])])
+def test_peoples_own_payments_are_shown_by_identifier_alone(examples, columns):
+    assert list(dict(report.report(outcome_of(examples)))["worst misses"]) == columns
+
+
+def test_no_example_is_shown_where_none_may_be_stored():
+    assert "worst misses" not in dict(report.report(outcome_of("none")))
+
+
+def test_a_table_of_label_and_features_alone_can_be_reported():
+    items = dict(report.report(outcome_of(with_roles=ROLES | {"time": "", "amount": "", "entities": []})))
+    assert "daily alerts" not in items
+    assert "cost against threshold" not in items
+    assert items["table of slices"].empty
+    assert "worst misses" in items
+
+
+# ---------------------------------------------------------------------------------------------------------- real data
+
+REAL = os.environ.get("PIPELINES_REAL_DATA")
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not REAL, reason="PIPELINES_REAL_DATA is not set")
+def test_a_perfect_scorer_reaches_the_handbooks_ceiling_of_card_precision():
+    # Test week of the fold whose training week starts on 2018-08-15. Left out on its day k is every customer with a
+    # fraud in the training week or on the days from its last to the k-th of the week after.
+    records = data.read(Path(REAL, "fraud", "handbook_transactions.parquet"), Settings())
+    day = ((records["time"] - pd.Timestamp("2018-08-15")) // DAY).to_numpy()
+    customer, fraud = records["CUSTOMER_ID"].to_numpy(), records["label"].to_numpy() == 1
+    rows = []
+    for k in range(7):
+        known = customer[fraud & (day >= 0) & (day < 7 + k)]
+        rows.append(np.flatnonzero((day == 14 + k) & ~np.isin(customer, known)))
+    part = Part(records, np.concatenate(rows), {})
+    assert (len(part), part.labels.sum()) == (57_604, 422)
+    perfect = report.metrics(part)["card_precision_at_100"](part.labels, part.labels)
+    assert perfect(part.weights) == pytest.approx(0.451, abs=5e-4)

@@ -1,0 +1,176 @@
+"""The line from data to verdict, on the toy domain of `tests/toys`, in MLflow as a reviewer finds it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.core import run, tracking
+from pipelines.core.pipeline import Gate, InputError, Settings, discover
+
+PIPELINE = discover("toys")["blobs"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+SETTINGS = Settings(epochs=5, learning_rate=0.02, batch_size=128)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database without runs: creating one takes MLflow seconds, copying it nothing."""
+    folder = tmp_path_factory.mktemp("store")
+    code = "from pipelines.core import tracking; tracking.connect()"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, check=True)
+    return folder / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, empty_store):
+    """An empty project folder, and a client of its store."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns")
+    monkeypatch.chdir(tmp_path)
+    # Set, so that what `connect` writes into it is undone afterwards.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    tracking.connect()
+    return mlflow.MlflowClient()
+
+
+def runs(client):
+    experiment = client.get_experiment_by_name("blobs")
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def table(path: Path, seed: int = 1, noise: bool = False) -> Path:
+    frame = PIPELINE.demo.make(seed)
+    if noise:
+        frame["class"] = np.random.default_rng(0).integers(0, 2, len(frame))
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_a_run_holds_what_a_reviewer_needs_and_the_first_to_pass_its_gates_is_champion(store):
+    run.train(PIPELINE, SETTINGS)
+    (recorded,) = runs(store)
+    data = recorded.data
+    assert recorded.info.status == "FINISHED"
+    assert data.tags["decision"] == "champion"
+    assert recorded.info.run_name.startswith("demo · roc_auc 0.")
+    assert recorded.info.run_name.endswith("· champion")
+    assert {"pipeline", "data", "headline", "mlflow.note.content"} <= set(data.tags)
+    assert data.params["seed"] == "0"
+    assert data.params["backend"] in {"tensorflow", "jax"}
+    assert data.metrics["test/roc_auc_low"] < data.metrics["test/roc_auc"] < data.metrics["test/roc_auc_high"]
+    assert data.metrics["baseline/prevalence/roc_auc"] == 0.5
+    assert [m.step for m in store.get_metric_history(recorded.info.run_id, "val/loss")] == [1, 2, 3, 4, 5]
+    inputs = {i.tags[0].value: i.dataset.digest for i in recorded.inputs.dataset_inputs}
+    assert len(set(inputs.values())) == 3
+    files = {file.path for file in store.list_artifacts(recorded.info.run_id)}
+    assert {"report.html", "manifest.parquet", "manifest.json", "test_predictions.parquet", "figures"} <= files
+    assert tracking.champion("blobs-demo").number == 1
+    assert "prevalence" in data.tags["mlflow.note.content"]
+
+
+def test_another_seed_on_the_same_data_is_a_challenger_and_the_champion_stays(store):
+    run.train(PIPELINE, SETTINGS)
+    run.train(PIPELINE, replace(SETTINGS, seed=1))
+    latest = runs(store)[0]
+    assert latest.data.tags["decision"] == "challenger"
+    assert "Not measurably better than version 1" in latest.data.tags["mlflow.note.content"]
+    assert "looked at in 1 earlier run." in latest.data.tags["mlflow.note.content"]
+    assert tracking.champion("blobs-demo").number == 1
+
+
+def test_a_better_network_replaces_the_champion_and_a_worse_one_does_not(store, tmp_path):
+    weak = replace(SETTINGS, epochs=1, learning_rate=1e-5)
+    path = str(table(tmp_path / "points.csv"))
+    open_door = replace(PIPELINE, gates=())
+    run.train(open_door, replace(weak, data=path))
+    run.train(open_door, replace(SETTINGS, data=path))
+    assert tracking.champion("blobs").number == 2
+    run.train(open_door, replace(weak, data=path))
+    assert tracking.champion("blobs").number == 2
+    assert "Worse than version 2" in runs(store)[0].data.tags["mlflow.note.content"]
+
+
+def test_labels_that_nothing_can_forecast_do_not_pass_the_gate(store, tmp_path):
+    run.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "noise.csv", noise=True))))
+    assert runs(store)[0].data.tags["decision"] in {"refused", "challenger"}
+    assert tracking.champion("blobs") is None
+
+
+def test_a_missed_gate_refuses(store):
+    run.train(replace(PIPELINE, gates=(Gate(0.999),)), SETTINGS)
+    assert runs(store)[0].data.tags["decision"] == "refused"
+    assert tracking.champion("blobs-demo") is None
+
+
+def test_bad_input_leaves_no_run_behind(store, tmp_path):
+    path = tmp_path / "bad.csv"
+    pd.DataFrame({"a": [1.0]}).to_csv(path)
+    with pytest.raises(InputError, match="expected the column 'b'"):
+        run.train(PIPELINE, replace(SETTINGS, data=str(path)))
+    assert runs(store) == []
+
+
+@pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")])
+def test_an_interrupted_run_is_killed_and_a_crashed_one_failed(store, monkeypatch, fault, status):
+    def broken(*_):
+        raise fault
+
+    monkeypatch.setattr(PIPELINE.report, "metrics", broken)
+    with pytest.raises(fault):
+        run.train(PIPELINE, SETTINGS)
+    assert [recorded.info.status for recorded in runs(store)] == [status]
+    assert tracking.champion("blobs-demo") is None
+
+
+def test_the_logged_model_answers_raw_records_with_the_scores_of_the_run(store):
+    outcome = run.train(PIPELINE, SETTINGS)
+    model = mlflow.pyfunc.load_model("models:/blobs-demo@champion")
+    raw = PIPELINE.demo.make(0)
+    asked = raw.assign(score=np.isin(np.arange(len(raw)), outcome.splits.test))
+    answers = model.predict(asked.astype({"class": float}))
+    assert answers["probability"].to_numpy() == pytest.approx(outcome.scores, abs=1e-6)
+    assert answers["id"].tolist() == outcome.splits.test.tolist()
+    unlabelled = model.predict(raw.drop(columns="class").head(7))
+    assert len(unlabelled) == 7
+    with pytest.raises(mlflow.exceptions.MlflowException, match="missing inputs"):
+        model.predict(raw[["subject", "a"]])
+
+
+def test_a_version_is_scored_with_the_code_it_carries(store, tmp_path):
+    """The champion's shipped code is changed on disk: only a process that runs that code can tell."""
+    from pipelines.core import scorer
+
+    outcome = run.train(PIPELINE, SETTINGS)
+    champion = tracking.champion("blobs-demo")
+    local = Path(mlflow.artifacts.download_artifacts(champion.uri, dst_path=str(tmp_path / "copy")))
+    shipped = local / "code" / "toys" / "blobs" / "report.py"
+    shipped.write_text(shipped.read_text() + "\n\ndef scores(outputs, facts):\n    return outputs[:, 0] * 0 + 0.25\n")
+    part = outcome.headline
+    own = scorer.score(champion.uri, True, part.records, part.rows)
+    assert own == pytest.approx(outcome.headline_scores, abs=1e-6)
+    assert scorer.score(str(local), False, part.records, part.rows) == pytest.approx(np.full(len(part), 0.25))
+
+
+def test_two_processes_that_create_the_store_at_once_both_find_it(tmp_path):
+    code = "from pipelines.core import tracking; tracking.connect()"
+    starts = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT) for _ in range(2)]
+    assert [process.wait() for process in starts] == [0, 0]
+    assert (tmp_path / "mlruns" / "mlflow.db").exists()
+
+
+def test_the_manifest_says_which_record_was_on_which_side(store):
+    outcome = run.train(PIPELINE, SETTINGS)
+    run_id = runs(store)[0].info.run_id
+    summary = json.loads(Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/manifest.json")).read_text())
+    assert {side: summary[side]["rows"] for side in ("train", "validation", "test")} == {
+        side: len(rows) for side, rows in outcome.splits.sides().items()
+    }
