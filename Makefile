@@ -35,8 +35,9 @@ train: $(NAMES)
 
 ## ui          open MLflow on the runs of this project
 ui: .venv/installed
-	@echo 'http://127.0.0.1:5000/?workflowType=machine_learning'
-	@MLFLOW_DISABLE_TELEMETRY=true .venv/bin/python -m mlflow ui --backend-store-uri "$(STORE)" $(ARGS)
+	@echo 'Open http://127.0.0.1:5000/?workflowType=machine_learning once it says "startup complete"; Ctrl-C ends it.'
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+		.venv/bin/python -m mlflow ui --workers 1 --backend-store-uri "$(STORE)" $(ARGS)
 
 ## test        run the tests but the slow ones
 test: .venv/installed
@@ -99,5 +100,5 @@ MAKE_VENV = wrong=; bare=; for python in $(PYTHON); do \
 # uv does not read pip's settings, so they are handed on. With hashes, one index is as good as another.
 pip_setting = $$(.venv/bin/python -m pip config list | sed -n "s/^[^=]*[.]$(1)='\(.*\)'$$/\1/p" | sed 's/\\n/ /g' | head -n 1)
 UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$(call pip_setting,index-url)}" .venv/bin/python -m uv
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	--fork-strategy fewest --custom-compile-command 'make lock' $(ARGS) pyproject.toml
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --fork-strategy fewest --custom-compile-command 'make lock' $(ARGS) pyproject.toml

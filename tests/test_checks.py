@@ -1,8 +1,6 @@
 """Leakage checks: each planted leak is caught by name and example, and clean records pass."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core import checks, sources
+from pipelines.core import checks, manifest, sources
 from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
 
 DROP = Pipeline("toy", "Toy", Settings, Metric("roc_auc"), ())
@@ -205,26 +203,26 @@ def test_a_side_that_duplicates_empty_is_refused_with_the_reason():
 
 def test_a_digest_stands_for_the_record_where_there_is_one():
     records = pd.DataFrame({"id": [1, 2, 3], "label": 0, "digest": ["aa", "bb", "aa"], "path": ["1", "2", "3"]})
-    hashes = checks.record_hashes(records)
+    hashes = manifest.record_hashes(records)
     assert hashes.dtype == np.uint64
     assert hashes[0] == hashes[2] != hashes[1]
 
 
 def test_hashes_see_every_column_of_the_user_but_the_id():
     records, _ = clean(30)
-    before = checks.record_hashes(records)
+    before = manifest.record_hashes(records)
     assert len(set(before)) == 30
     for column, value in [("when", "never"), ("amount", 9.0), ("shop", "z"), ("fraud", 7)]:
-        changed = checks.record_hashes(records.assign(**{column: records[column].where(records.index != 3, value)}))
+        changed = manifest.record_hashes(records.assign(**{column: records[column].where(records.index != 3, value)}))
         assert list(np.flatnonzero(changed != before)) == [3], column
     for column in ("number", "id", "label", "time"):
-        np.testing.assert_array_equal(checks.record_hashes(records.assign(**{column: 0})), before, err_msg=column)
+        np.testing.assert_array_equal(manifest.record_hashes(records.assign(**{column: 0})), before, err_msg=column)
 
 
 def test_a_column_of_the_user_with_a_canonical_name_counts():
     records = pd.DataFrame({"id": [1, 2], "time": pd.to_datetime(["2024-01-01", "2024-01-02"]), "x": 0, "label": 0})
     records.attrs["roles"] = {"id": "id", "time": "time", "label": "label"}
-    assert len(set(checks.record_hashes(records))) == 2
+    assert len(set(manifest.record_hashes(records))) == 2
 
 
 def test_hashes_agree_however_the_same_values_were_read():
@@ -236,8 +234,8 @@ def test_hashes_agree_however_the_same_values_were_read():
     expected = pd.util.hash_pandas_object(
         records[["amount", "fraud", "settled", "shop", "when"]].astype({"fraud": float}), index=False
     )
-    np.testing.assert_array_equal(checks.record_hashes(records), expected)  # by name: the same in every process
-    np.testing.assert_array_equal(checks.record_hashes(other), expected)
+    np.testing.assert_array_equal(manifest.record_hashes(records), expected)  # by name: the same in every process
+    np.testing.assert_array_equal(manifest.record_hashes(other), expected)
 
 
 # Columns that give the label away
@@ -350,7 +348,7 @@ def test_the_manifest_counts_what_is_on_each_side(tmp_path):
     (tmp_path / "x.csv").write_text("a")
     splits.left_out["late"] = 3
     origin = sources.Origin("own", "x", tmp_path / "x.csv")
-    summary, table = checks.manifest(records, splits, origin)
+    summary, table = manifest.describe(records, splits, origin)
     assert (summary["origin"], summary["name"], summary["left_out"]) == ("own", "x", {"late": 3})
     assert summary["sha256"] == sources.sha256(tmp_path / "x.csv")
     assert summary["train"]["rows"] == 150
@@ -365,7 +363,7 @@ def test_the_digest_of_a_side_sees_values_and_labels_but_not_their_order():
     records, splits = clean()
 
     def digest(records, splits):
-        return checks.manifest(records, splits, sources.Origin("demo", "demo"))[0]["train"]["sha256"]
+        return manifest.describe(records, splits, sources.Origin("demo", "demo"))[0]["train"]["sha256"]
 
     before = digest(records, splits)
     assert digest(records.iloc[::-1].reset_index(drop=True), replace(splits, train=299 - splits.train)) == before
@@ -376,18 +374,18 @@ def test_the_digest_of_a_side_sees_values_and_labels_but_not_their_order():
 def test_a_later_data_set_tells_which_records_and_groups_the_network_has_seen():
     records, splits = clean()
     records["group"] = [f"g{i // 15}" for i in range(300)]
-    _, table = checks.manifest(records, splits, sources.Origin("demo", "demo"))
+    _, table = manifest.describe(records, splits, sources.Origin("demo", "demo"))
     later = records.iloc[[0, 224, 225, 299]].assign(amount=[0, 0, 0, 0], group=["new", "g0", "g19", None])
-    np.testing.assert_array_equal(checks.learnt_from(table, records), np.arange(300) < 225)
-    np.testing.assert_array_equal(checks.learnt_from(table, later), [False, True, False, False])
+    np.testing.assert_array_equal(manifest.learnt_from(table, records), np.arange(300) < 225)
+    np.testing.assert_array_equal(manifest.learnt_from(table, later), [False, True, False, False])
 
 
 # Real data
 
 
-@pytest.mark.skipif("PIPELINES_REAL_DATA" not in os.environ, reason="PIPELINES_REAL_DATA is unset")
-def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else():
-    records = pd.read_parquet(Path(os.environ["PIPELINES_REAL_DATA"], "fraud", "handbook_transactions.parquet"))
+@pytest.mark.real
+def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else(real_data):
+    records = pd.read_parquet(real_data / "fraud" / "handbook_transactions.parquet")
     features = [name for name in records if name not in ("TRANSACTION_ID", "TX_DATETIME", "TX_FRAUD")]
     records["id"], records["label"], records["time"] = (
         records[name] for name in ("TRANSACTION_ID", "TX_FRAUD", "TX_DATETIME")

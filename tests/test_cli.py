@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import pytest
 from toys.blobs import PIPELINE as BLOBS
 
 from pipelines import __main__ as cli
-from pipelines.core.pipeline import InputError, discover
+from pipelines.core.pipeline import InputError, Source, discover
 
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "keras", "tensorflow", "jax", "mlflow", "matplotlib")
 IMPORTS = f"""
@@ -48,9 +49,10 @@ def test_looking_around_imports_nothing_heavy(arguments):
 
 
 def test_list_shows_every_pipeline_with_its_data(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "discover", lambda: {"blobs": BLOBS})
+    fetched = dataclasses.replace(BLOBS, sources={"iris": Source("https://data.example/iris", "", 0, "", "")})
+    monkeypatch.setattr(cli, "discover", lambda: {"blobs": fetched})
     assert cli.main(["list"]) == 0
-    assert capsys.readouterr().out == "blobs  Two measurements, two classes; --data demo | PATH\n"
+    assert capsys.readouterr().out == f"blobs  {BLOBS.title}; --data demo | iris | PATH\n"
 
 
 def test_flags_reach_the_training_as_settings(settings_seen):

@@ -1,4 +1,4 @@
-"""Metrics, intervals, calibration and thresholds, against scikit-learn, simulations and sums done by hand."""
+"""Metrics and intervals, against scikit-learn, simulations and sums done by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from sklearn import metrics as sk
 
 from pipelines.core import evaluate
@@ -108,8 +109,6 @@ def width(interval):
 
 def test_the_interval_covers_the_true_auc_about_95_times_in_100():
     # Scores normal with unit distance between the classes and variance 1 + 0.3²: AUC = Phi(1 / sqrt(2 x 1.09)).
-    from scipy.stats import norm
-
     truth, covered = norm.cdf(1 / np.sqrt(2 * 1.09)), 0
     for seed in range(200):
         labels, scores = simulated(seed, n=300)
@@ -238,147 +237,6 @@ def test_an_interval_prints_no_more_digits_than_its_width_bears():
     assert str(evaluate.Interval(1234.5, 1100.2, 1310.7)) == "1234 [1100, 1311]"
 
 
-# -------------------------------------------------------------------------------------------------------- calibration
-
-
-def distorted(seed, n):
-    """(labels, distorted scores, true probabilities): twice as sure of itself as it may be, and too high throughout."""
-    rng = np.random.default_rng(seed)
-    logit = rng.normal(-1, 1.5, n)
-    p = 1 / (1 + np.exp(-logit))
-    return (rng.random(n) < p).astype(int), 1 / (1 + np.exp(-2 * logit - 1)), p
-
-
-@pytest.mark.parametrize("learn", [evaluate.temperature, evaluate.isotonic])
-def test_calibration_repairs_a_distorted_score_on_other_rows(learn):
-    labels, scores, _ = distorted(0, 8000)
-    facts = learn(scores, labels, np.ones(8000))
-    labels, scores, p = distorted(1, 8000)
-    ones, mended = np.ones(8000), evaluate.calibrate(facts, scores)
-    perfect, before = (evaluate.brier(labels, x)(ones) for x in (p, scores))
-    assert evaluate.brier(labels, mended)(ones) - perfect < 0.1 * (before - perfect)
-    assert np.abs(mended - p).mean() < 0.03
-
-
-def test_temperature_finds_the_slope_and_offset_that_undo_the_distortion():
-    labels, scores, _ = distorted(0, 20000)
-    facts = evaluate.temperature(scores, labels, np.ones(20000))
-    # logit p = (logit s - 1) / 2
-    assert facts["slope"] == pytest.approx(0.5, abs=0.03)
-    assert facts["offset"] == pytest.approx(-0.5, abs=0.06)
-
-
-def test_temperature_of_several_classes_lowers_the_loss_and_leaves_every_decision():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(3000, 3)) * 1.5
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    labels = (rng.random((3000, 1)) > p.cumsum(axis=1)).sum(axis=1)
-    sure = p**3 / (p**3).sum(axis=1, keepdims=True)
-    facts, ones = evaluate.calibration(sure, labels, np.ones(3000)), np.ones(3000)
-    mended = evaluate.calibrate(facts, sure)
-    assert facts["slope"] == pytest.approx(1 / 3, abs=0.03)
-    assert evaluate.log_loss(labels, mended)(ones) < evaluate.log_loss(labels, sure)(ones)
-    assert (mended.argmax(axis=1) == sure.argmax(axis=1)).all()
-    assert mended.sum(axis=1) == pytest.approx(1.0)
-
-
-@MANY
-@given(st.lists(st.floats(0, 1, width=32), min_size=5, max_size=50, unique=True), st.integers(0, 2**31))
-def test_calibration_never_changes_or_ties_the_order_of_scores(scores, seed):
-    scores = np.sort(np.array(scores, dtype=np.float32))
-    labels = np.random.default_rng(seed).integers(0, 2, len(scores))
-    labels[:2] = 0, 1
-    facts = evaluate.isotonic(scores, labels, np.ones(len(scores)))
-    apart = np.diff(evaluate.calibrate(facts, scores)) > 0
-    # Below 1e-9 a millionth of the score drowns in float64.
-    assert apart[scores[1:] > 1e-9].all()
-
-
-def test_calibrated_probabilities_stay_off_0_and_1():
-    labels = np.repeat([0, 1], 50)
-    scores = np.linspace(0.01, 0.99, 100)
-    for learn in (evaluate.isotonic, evaluate.temperature):
-        p = evaluate.calibrate(learn(scores, labels, np.ones(100)), np.array([0.01, 0.99]))
-        assert 0 < p[0] < 0.5 < p[1] < 1
-
-
-def test_the_default_calibration_is_isotonic_only_where_both_classes_have_a_thousand_records():
-    labels, scores, _ = distorted(0, 8000)
-    assert evaluate.calibration(scores, labels, np.ones(8000))["kind"] == "isotonic"
-    assert evaluate.calibration(scores[:2000], labels[:2000], np.ones(2000))["kind"] == "temperature"
-
-
-def test_calibration_on_a_single_class_is_refused():
-    with pytest.raises(InputError, match="2 records, all with label 0"):
-        evaluate.calibration(np.array([0.1, 0.2]), np.zeros(2, int), np.ones(2))
-
-
-def test_calibration_error_of_a_small_case_done_by_hand():
-    labels = np.array([0, 0, 1, 0, 1, 1])
-    p = np.array([0.1, 0.1, 0.1, 0.8, 0.8, 0.8])
-    weights = np.array([1.0, 1.0, 2.0, 1.0, 1.0, 2.0])
-    # Lower bin: predicted .1, observed 2/4; upper: .8 against 3/4; each half of the weight.
-    assert evaluate.expected_calibration_error(labels, p, weights, bins=2) == pytest.approx((0.4 + 0.05) / 2)
-
-
-def test_calibration_error_of_true_probabilities_is_near_zero_and_of_a_distortion_is_not():
-    labels, scores, p = distorted(3, 20000)
-    ones = np.ones(20000)
-    assert evaluate.expected_calibration_error(labels, p, ones) < 0.012
-    assert evaluate.expected_calibration_error(labels, scores, ones) > 0.08
-
-
-def test_reliability_bins_hold_equal_weight_and_their_intervals_cover_the_truth():
-    labels, _, p = distorted(4, 15000)
-    table = evaluate.reliability(labels, p, np.ones(15000), bins=10)
-    assert table["rows"].tolist() == [1500] * 10
-    assert table["predicted"].is_monotonic_increasing
-    assert ((table["low"] <= table["predicted"]) & (table["predicted"] <= table["high"])).sum() >= 8
-
-
-# --------------------------------------------------------------------------------------------------------- thresholds
-
-
-@MANY
-@given(scored(), st.floats(0, 1))
-def test_the_threshold_at_a_rate_is_the_lowest_within_it(case, rate):
-    _, scores, weights = case
-    threshold = evaluate.threshold_at_rate(scores, rate, weights)
-
-    def share(t):
-        return weights[scores >= t].sum() / weights.sum()
-
-    assert share(threshold) <= rate + 1e-9
-    lower = scores[scores < threshold]
-    assert not lower.size or share(lower.max()) > rate
-
-
-@MANY
-@given(scored(), st.floats(0.01, 1))
-def test_the_threshold_at_a_sensitivity_is_the_highest_that_reaches_it(case, sensitivity):
-    labels, scores, weights = case
-    threshold = evaluate.threshold_at_sensitivity(labels, scores, sensitivity, weights)
-
-    def found(t):
-        return weights[(labels == 1) & (scores >= t)].sum() / weights[labels == 1].sum()
-
-    assert found(threshold) >= sensitivity - 1e-9
-    assert found(np.nextafter(threshold, 2)) < sensitivity
-
-
-def test_no_threshold_flags_a_row_where_the_budget_is_nought():
-    scores = np.array([0.2, 1.0, 1.0])
-    assert not (scores >= evaluate.threshold_at_rate(scores, 0.0)).any()
-
-
-def test_the_cost_curve_done_by_hand():
-    labels, scores, amounts = np.array([1, 0, 1]), np.array([0.9, 0.5, 0.1]), np.array([100.0, 30.0, 7.0])
-    curve = evaluate.cost_curve(labels, scores, np.ones(3), cost_miss=amounts, cost_alert=10.0)
-    assert curve["threshold"].tolist() == [np.nextafter(0.9, 1), 0.9, 0.5, 0.1]
-    assert curve["cost"].tolist() == pytest.approx([107, 17, 27, 30])
-    assert curve["alerts"].tolist() == pytest.approx([0, 1, 2, 3])
-
-
 # ------------------------------------------------------------------------------------------------------------- halves
 
 
@@ -402,11 +260,15 @@ def test_halves_keep_groups_whole_and_share_the_labels(seed):
 
 def test_halves_in_time_stop_on_the_earlier_and_calibrate_on_the_later():
     frame = records(9)
-    frame["time"] = pd.to_datetime(["2020-01-0" + day for day in "315151559"])
+    frame["time"] = pd.to_datetime(["2020-01-0" + day for day in "313151559"])
     stopping, calibration = evaluate.halves(frame, np.arange(9), seed=0)
-    # The 5th holds four payments, which stay together: 4 rows before, 5 from then on.
-    assert stopping.tolist() == [0, 1, 3, 5]
-    assert calibration.tolist() == [2, 4, 6, 7, 8]
+    # Half of nine rows would cut the two of the 3rd apart, which stay together.
+    assert stopping.tolist() == [0, 1, 2, 3, 5]
+    assert calibration.tolist() == [4, 6, 7, 8]
+
+
+def test_halves_of_no_rows_are_empty():
+    assert [len(half) for half in evaluate.halves(records(5), np.arange(0), seed=0)] == [0, 0]
 
 
 def test_halves_at_random_are_stratified_and_the_same_for_the_same_seed():

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,12 @@ def test_a_public_set_with_rows_missing_is_refused(tmp_path):
         data.read(path, Settings(data="creditcard"))
 
 
+def test_a_public_set_is_counted_with_its_copies(tmp_path, monkeypatch):
+    monkeypatch.setitem(data.FULL_SETS, "creditcard", (407, 41))
+    path = csv(tmp_path, pd.concat([ulb(), ulb().iloc[:7]]), "creditcard.csv")
+    assert len(data.read(path, Settings(data="creditcard"))) == 400
+
+
 def test_alerts_per_day_need_a_time(tmp_path):
     assert "--alerts-per-day" in refused(tmp_path, payments(), Settings(label="bad", alerts_per_day=5))
 
@@ -266,6 +273,15 @@ def test_times_with_a_zone_are_brought_to_utc(tmp_path):
     assert read(tmp_path, table)["time"].min() == pd.Timestamp("2024-02-29 22:00")
 
 
+def test_an_assumed_label_delay_is_told(tmp_path):
+    def told(**given) -> bool:
+        records = read(tmp_path, payments(), Settings(label="bad", time="when", **given))
+        return any("--label-delay-days" in note for note in records.attrs["notes"])
+
+    assert told()
+    assert not told(label_delay_days=3)
+
+
 def test_a_file_without_identifiers_is_identified_by_its_rows(tmp_path):
     records = read(tmp_path, payments().drop(columns="number"), Settings(label="bad", time="when"))
     assert records["id"].tolist() == list(range(2, 402))
@@ -315,6 +331,12 @@ def test_categories_are_learnt_from_training_rows_and_others_read_as_unseen(tmp_
     asked = payments().assign(kind=["sms", "online", None, "chip"] * 100)
     codes = data.decode(data.parse(asked, facts), facts)["categories"]
     assert codes[:4].ravel().tolist() == [0, 2, 0, 1]
+
+
+def test_a_category_of_few_training_rows_is_not_learnt(tmp_path):
+    kind = np.array(["chip", "online", "rare"])[np.r_[np.arange(391) % 2, [2] * 9]]
+    facts = data.learn(read(tmp_path, payments().assign(kind=kind)), OWN)
+    assert facts["categorical"] == {"kind": ["chip", "online"]}
 
 
 def test_a_column_that_varies_only_outside_the_training_rows_is_no_feature(tmp_path):
@@ -394,7 +416,7 @@ def test_sides_follow_one_another_and_labels_are_known_when_the_next_begins(days
     splits = data.split(records, OWN)
     sides = list(splits.sides().values())
     assert sum(map(len, sides)) + sum(splits.left_out.values()) == len(records)
-    for rows, later in zip(sides, sides[1:], strict=False):
+    for rows, later in pairwise(sides):
         assert set(rows).isdisjoint(later)
         if len(rows) and len(later):
             begin = records["time"].iloc[later].min()
@@ -429,13 +451,13 @@ def test_a_period_too_short_for_the_delay_is_refused():
         data.split(records_of(np.linspace(0, 15, 100), delay=7), OWN)
 
 
-def test_without_time_rows_are_drawn_by_the_seed_with_equal_shares_of_frauds(tmp_path):
+def test_without_time_rows_are_drawn_at_random_with_equal_shares_of_frauds(tmp_path):
     records = read(tmp_path, payments(), Settings(label="bad", entity=("card",)))
     splits = data.split(records, Settings(seed=1))
     assert sorted(np.concatenate(list(splits.sides().values()))) == list(range(400))
     assert [len(rows) for rows in splits.sides().values()] == [260, 60, 80]
     assert [records["label"].iloc[rows].sum() for rows in splits.sides().values()] == [26, 6, 8]
-    assert not np.array_equal(splits.test, data.split(records, Settings(seed=2)).test)
+    assert np.array_equal(splits.test, data.split(records, Settings(seed=2)).test)  # seeds share their test rows
     assert "without their history" in data.describe(records)
 
 

@@ -173,20 +173,30 @@ def test_the_report_holds_the_figures_and_numbers_of_a_fraud_desk():
     every = outcome.parts["test"]
     assert items["roc_auc_all_rows"] == pytest.approx(roc_auc_score(every.labels, outcome.scores))
     ceiling, reached = items["card_precision_at_100_ceiling"], items["card_precision_at_100_all_rows"]
-    assert 0 < reached
+    assert reached > 0
     assert 0 < ceiling < 1
 
 
 def test_every_way_of_slicing_covers_the_headline_rows():
     outcome = outcome_of()
     table = dict(report.report(outcome))["table of slices"]
-    assert set(table["slice"]) == {"amount", "hour", "age of card", "age of shop"}
+    assert set(table["slice"]) == {"amount", "hour"}  # every card and shop is of one age group
     for _, slices in table.groupby("slice"):
         assert slices["rows"].sum() == len(outcome.headline)
         assert slices["frauds"].sum() == outcome.headline.labels.sum()
     quarters = table[table["slice"] == "amount"]["rows"]
     assert len(quarters) == 4
     assert quarters.max() - quarters.min() <= 1
+
+
+def test_a_payment_is_sliced_by_the_age_of_its_customer_and_terminal():
+    part, _ = part_of(days=200)
+    parts = dict(report._parts(part, ROLES))
+    first = part.records.groupby("card")["time"].min()
+    age = (part.records["time"] - part.records["card"].map(first)) / DAY
+    assert (np.asarray(parts["age of card"] == "under 30 days") == (age < 30)).all()
+    assert (np.asarray(parts["age of card"] == "over 90 days") == (age >= 90)).all()
+    assert list(parts["age of shop"].categories) == list(report.AGES)
 
 
 def test_the_worst_misses_are_the_dearest_frauds_without_an_alert():

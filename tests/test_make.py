@@ -113,8 +113,8 @@ def test_a_target_runs_its_command(ready, arguments, commands):
 
 def test_ui_opens_the_store_of_this_checkout(ready):
     link, command = make(ready, "ui").stdout.splitlines()
-    assert link.endswith("?workflowType=machine_learning")
-    assert command == f"-m mlflow ui --backend-store-uri sqlite:///{ready}/mlruns/mlflow.db"
+    assert "http://127.0.0.1:5000/?workflowType=machine_learning " in link
+    assert command == f"-m mlflow ui --workers 1 --backend-store-uri sqlite:///{ready}/mlruns/mlflow.db"
 
 
 @pytest.mark.parametrize("target", ["fruad", "bench-stocks"])

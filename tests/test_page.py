@@ -102,6 +102,26 @@ def test_the_verdict_comes_first_and_sections_keep_their_order():
     assert places == sorted(places)
 
 
+def test_the_verdict_is_markdown_without_links_or_html():
+    verdict = (
+        "**Refused.** [a](http://evil.example) <b>x</b> <http://evil.example> ![i](http://e)\n\n| a |\n|---|\n| 1 |"
+    )
+    html = render("title", verdict, [])
+    assert "<strong>Refused.</strong>" in html
+    assert cells(html) == ["1"]
+    assert not {"a", "b", "img"} & {tag for tag, _ in Tags(html).found}
+
+
+def test_narrow_figures_in_sections_of_their_own_share_a_row():
+    def classes(*exhibits):
+        html = render("title", "verdict", [Section("heading", list(exhibits))])
+        return [a.get("class") for tag, a in Tags(html).found if tag == "section"]
+
+    narrow, wide = (Exhibit(Figure(figsize=(width, 2))) for width in (4.4, 9))
+    assert classes(narrow) == ["half"]
+    assert classes(wide) == classes(narrow, narrow) == classes(Exhibit("text")) == [None]
+
+
 def test_the_same_content_gives_the_same_bytes():
     labels, scores = ranked()
     first, second = (page_with(figures.pr_curve(labels, scores, np.ones(500))) for _ in range(2))

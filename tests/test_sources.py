@@ -122,7 +122,7 @@ def test_a_part_that_nothing_vouches_for_is_not_continued(server, tmp_path):
 
 def test_a_download_resumes_in_the_next_call(server, tmp_path):
     server.cuts = [300_000, 300_000, 300_000]
-    with pytest.raises(InputError, match=r"did not come .*payments\.csv"):
+    with pytest.raises(InputError, match=r"could not be had .*payments\.csv"):
         sources.fetch(source(server), tmp_path)
     assert "payments.csv" not in remains(tmp_path)
     path = sources.fetch(source(server), tmp_path)

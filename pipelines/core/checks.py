@@ -1,26 +1,23 @@
-"""Leakage checks, which refuse by name and example, and the manifest that says which record was on which side.
+"""Leakage checks, which refuse by name and example.
 
 All work on whole columns at once: two million payments take a few seconds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pandas.util import hash_array, hash_pandas_object
 
-from pipelines.core import sources
+from pipelines.core.evaluate import halves
+from pipelines.core.manifest import has_classes, record_hashes
 from pipelines.core.pipeline import InputError, Pipeline, Splits
 
-CANONICAL = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
 MOST_AUC = 0.995  # a single column that ranks the labels better than this was hardly known before the label
 FEWEST = 5  # records of either class among the validation rows, below which an AUC says nothing
 
@@ -47,54 +44,9 @@ def refuse_leaks(
         _refuse_future_labels(records, splits)
     if "group" in records:
         _refuse_shared_groups(records, splits)
-    if _has_classes(records["label"]):
+    if has_classes(records["label"]):
         _refuse_telling_columns(records, splits, [name for name in features if name not in allow_column])
     return splits
-
-
-def record_hashes(records: pd.DataFrame) -> np.ndarray:
-    """A uint64 hash of what each record says, shape (n,): of `digest` if there is one, else of the user's columns.
-
-    The id and the canonical columns that a pipeline adds are left out. Column order, and whether whole numbers came
-    as integers or floats, make no difference, so that hashes compare from one file to the next.
-    """
-    if "digest" in records:
-        return _hashes(records["digest"])
-    roles = records.attrs.get("roles", {})
-    own = {value for value in roles.values() if isinstance(value, str)} | set(records) - CANONICAL
-    names = sorted((own & set(records)) - {roles.get("id", "")})
-    return hash_pandas_object(pd.DataFrame({name: _plain(records[name]) for name in names}), index=False).to_numpy()
-
-
-def manifest(records: pd.DataFrame, splits: Splits, origin: sources.Origin) -> tuple[dict[str, Any], pd.DataFrame]:
-    """What the data was, as (JSON summary, table of one row a record on a side).
-
-    The summary holds the origin and its sha256 and, by side, rows, label balance, first and last time, and a sha256
-    over the sorted hashes of records with their labels. The table has columns record_hash (uint64), group_hash
-    (uint64, if there are groups) and side; `learnt_from` reads it.
-    """
-    sides = splits.sides()
-    rows = np.concatenate(list(sides.values()))
-    frame = records.iloc[rows]
-    table = pd.DataFrame({"record_hash": record_hashes(frame)})
-    if "group" in records:
-        table["group_hash"] = _hashes(frame["group"])
-    table["side"] = np.repeat(list(sides), [len(side) for side in sides.values()])
-    summary: dict[str, Any] = {"origin": origin.kind, "name": origin.name, "rule": splits.rule}
-    summary |= {"left_out": splits.left_out, "sha256": sources.sha256(origin.path) if origin.path else ""}
-    for side in sides:
-        here = (table["side"] == side).to_numpy()
-        summary[side] = _summary(frame[here], table["record_hash"][here])
-    return summary, table
-
-
-def learnt_from(table: pd.DataFrame, records: pd.DataFrame) -> np.ndarray:
-    """Whether the network with this manifest table was fitted, stopped or calibrated on a record or its group, (n,)."""
-    used = table[table["side"] != "test"]
-    known = np.isin(record_hashes(records), used["record_hash"])
-    if "group_hash" in used and "group" in records:
-        known |= np.isin(_hashes(records["group"]), used["group_hash"]) & records["group"].notna().to_numpy()
-    return known
 
 
 def auc(positive: np.ndarray, ranks: np.ndarray) -> float:
@@ -128,12 +80,17 @@ def _refuse_thin_sides(records: pd.DataFrame, splits: Splits) -> None:
     for side, rows in splits.sides().items():
         if len(rows) == 0:
             raise InputError(f"No record is left for {side}: more data is needed. Left out: {left_out}")
-    if not _has_classes(labels):
+    if not has_classes(labels):
         return
     classes = np.unique(np.concatenate([labels[rows] for rows in splits.sides().values()]))
     if len(classes) < 2:
         raise InputError(f"Labels of at least two classes are needed. Received: only {classes[0]}")
-    for side, rows in splits.sides().items():
+    stopping, calibration = halves(records, splits.validation)
+    cut = {
+        "the half of validation that stops training": stopping,
+        "the half of validation that calibrates": calibration,
+    }
+    for side, rows in (splits.sides() | cut).items():
         missing = np.setdiff1d(classes, labels[rows])
         if len(missing):
             raise InputError(f"No record of class {missing[0]} among the {len(rows):,} of {side}. Left out: {left_out}")
@@ -207,7 +164,7 @@ def _views(
     Values unseen in train get the prevalence; missing is a value, so that a column filled for one class alone is
     seen. As a number, only rows that have one are judged.
     """
-    codes, _ = pd.factorize(pd.concat([learnt, judged], ignore_index=True), use_na_sentinel=False)
+    codes, _ = pd.factorize(pd.concat([learnt, judged], ignore_index=True))  # missing is -1
     seen, asked = np.split(codes, [len(learnt)])
     rates = pd.Series(of_train).groupby(seen).mean()
     yield of_judged, rates.reindex(asked, fill_value=of_train.mean()).to_numpy()
@@ -215,33 +172,6 @@ def _views(
         return
     present = judged.notna().to_numpy()
     yield of_judged[present], pd.to_numeric(judged[present]).to_numpy(float)
-
-
-def _has_classes(labels: pd.Series | np.ndarray) -> bool:
-    return not types.is_float_dtype(labels)  # a float label is a quantity, such as a volatility
-
-
-def _summary(frame: pd.DataFrame, hashes: pd.Series) -> dict[str, Any]:
-    label = frame["label"]
-    both = hash_pandas_object(
-        pd.DataFrame({"record": hashes.to_numpy(), "label": _plain(label).to_numpy()}), index=False
-    )
-    summary: dict[str, Any] = {"rows": len(frame), "sha256": hashlib.sha256(np.sort(both).astype("<u8")).hexdigest()}
-    if _has_classes(label):
-        summary["labels"] = {str(value): int(count) for value, count in label.value_counts().sort_index().items()}
-    if "time" in frame:
-        summary["time"] = [frame["time"].min().isoformat(), frame["time"].max().isoformat()]
-    return summary
-
-
-def _plain(column: pd.Series) -> pd.Series:
-    if types.is_numeric_dtype(column):  # booleans too
-        return column.astype(float)
-    return column.astype("datetime64[us]") if types.is_datetime64_dtype(column) else column
-
-
-def _hashes(column: pd.Series) -> np.ndarray:
-    return hash_array(_plain(column).to_numpy())
 
 
 def _record(records: pd.DataFrame, row: int) -> str:

@@ -5,6 +5,7 @@ TensorFlow is imported here and nowhere else, and only where it is the backend.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -33,6 +34,19 @@ class Device:
     def workers(self) -> int:
         """Threads that prepare batches: enough to keep a GPU busy, none beside the training on a CPU."""
         return min(4, self.cores) if self.accelerators else 1
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps off the terminal what TensorFlow's libraries say while they are loaded, whatever its log level."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def setup(seed: int, gpus: int = 1) -> Device:
@@ -131,7 +145,8 @@ def doctor(root: Path | None = None) -> Iterator[tuple[str, bool, str]]:
         place = root / folder if (root / folder).exists() else root
         yield folder, os.access(place, os.W_OK), f"{place} can{'' if os.access(place, os.W_OK) else 'not'} be written"
     try:
-        device = setup(seed=0)
+        with quiet():
+            device = setup(seed=0)
     except Exception as error:  # a doctor reports what is broken instead of breaking
         yield "backend", False, f"{type(error).__name__}: {error}"
         return

@@ -17,7 +17,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.core import evaluate
+from pipelines.core import calibrate, evaluate
 from pipelines.core.evaluate import Interval
 
 # Okabe and Ito's blue and vermillion stay apart for every kind of colour blindness, and in print.
@@ -91,7 +91,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
     history.index += 1
     names = [name for name in history if f"val_{name}" in history] or ["loss"]
     rows, columns = -(-len(names) // 2), min(len(names), 2)
-    figure = Figure(figsize=(4.5 * columns, 3.4 * rows))
+    figure = Figure(figsize=((4.4, 9)[columns - 1], 3.4 * rows))
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
         axes.set(title=_plain(name.replace("_", " ")), xlabel="epoch")
@@ -150,8 +150,8 @@ def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weigh
     figure = Figure(figsize=(4.4, 5.1))
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     rare = np.average(labels, weights=weights) < 0.1
-    tables = {"before calibration": evaluate.reliability(labels, before, weights)}
-    tables["calibrated"] = evaluate.reliability(labels, after, weights)
+    tables = {"before calibration": calibrate.reliability(labels, before, weights)}
+    tables["calibrated"] = calibrate.reliability(labels, after, weights)
     floor = max(1e-5, min(float(table["predicted"].min()) for table in tables.values()) / 2) if rare else 0.0
     axes.plot([floor, 1], [floor, 1], color="#bbbbbb", zorder=1)
     for (name, table), color, marker in zip(tables.items(), ("#9a9a9a", NETWORK), ("s", "o"), strict=True):
@@ -195,7 +195,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 @_in_style
 def cost_against_threshold(curve: pd.DataFrame, chosen: float, unit: str = "cost") -> Figure:
-    """Total cost at each threshold, from `evaluate.cost_curve`; `chosen` is the threshold in use."""
+    """Total cost at each threshold, from `calibrate.cost_curve`; `chosen` is the threshold in use."""
     figure, axes = _axes("What each threshold costs", "threshold on the probability", unit, (4.4, 3.6))
     # No screen shows more than two thousand steps.
     shown = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))]

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api import types
+from pandas.util import hash_array, hash_pandas_object
 
-from pipelines.core import checks, tracking
-from pipelines.core.checks import learnt_from, record_hashes
-from pipelines.core.pipeline import InputError, Splits
+from pipelines.core import sources, tracking
+from pipelines.core.pipeline import Splits
 
 TABLE, SUMMARY = "manifest.parquet", "manifest.json"
-describe = checks.manifest
+CANONICAL = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
+
+
+def record_hashes(records: pd.DataFrame) -> np.ndarray:
+    """A uint64 hash of what each record says, shape (n,): of `digest` if there is one, else of the user's columns.
+
+    The id and the canonical columns that a pipeline adds are left out. Column order, and whether whole numbers came
+    as integers or floats, make no difference, so that hashes compare from one file to the next.
+    """
+    if "digest" in records:
+        return _hashes(records["digest"])
+    roles = records.attrs.get("roles", {})
+    own = {value for value in roles.values() if isinstance(value, str)} | set(records) - CANONICAL
+    names = sorted((own & set(records)) - {roles.get("id", "")})
+    return hash_pandas_object(pd.DataFrame({name: _plain(records[name]) for name in names}), index=False).to_numpy()
+
+
+def describe(records: pd.DataFrame, splits: Splits, origin: sources.Origin) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What the data was, as (JSON summary, table of one row a record on a side).
+
+    The summary holds the origin and its sha256 and, by side, rows, label balance, first and last time, and a sha256
+    over the sorted hashes of records with their labels. The table has columns record_hash (uint64), group_hash
+    (uint64, if there are groups) and side; `learnt_from` reads it.
+    """
+    sides = splits.sides()
+    rows = np.concatenate(list(sides.values()))
+    frame = records.iloc[rows]
+    table = pd.DataFrame({"record_hash": record_hashes(frame)})
+    if "group" in records:
+        table["group_hash"] = _hashes(frame["group"])
+    table["side"] = np.repeat(list(sides), [len(side) for side in sides.values()])
+    summary: dict[str, Any] = {"origin": origin.kind, "name": origin.name, "rule": splits.rule}
+    summary |= {"left_out": splits.left_out, "sha256": sources.sha256(origin.path) if origin.path else ""}
+    for side in sides:
+        here = (table["side"] == side).to_numpy()
+        summary[side] = _summary(frame[here], table["record_hash"][here])
+    return summary, table
 
 
 def load(version: tracking.Version) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -37,31 +75,61 @@ def trained_on(version: tracking.Version, records: pd.DataFrame) -> np.ndarray:
 
 
 def keep_sides(splits: Splits, records: pd.DataFrame, champion: tracking.Version | None) -> Splits:
-    """The splits, with every record on the side where the champion's run had it.
+    """The splits, with every record on the side where the champion's run had it, so that test stays test.
 
-    With a time axis sides are periods: then their boundaries only move forward.
-
-    Raises:
-        InputError: if test would begin earlier than it did for the champion.
+    With a time axis sides are periods, and their boundaries only move forward: payments of a test period that would
+    begin earlier than the champion's are left out of test, and counted.
     """
     if champion is None:
         return splits
     summary, table = load(champion)
-    if "time" in records:
-        begin, before = records["time"].iloc[splits.test].min(), pd.Timestamp(summary["test"]["time"][0])
-        covered = records["time"].max() > before
-        if covered and begin < before:
-            raise InputError(
-                f"test would begin on {begin}, but it began on {before} for version {champion.number} of "
-                f"{champion.name}: boundaries only move forward. Keep the later payments, or start anew with --name."
-            )
-        return splits
+    if "time" in records and "time" in summary["test"]:
+        kept = (records["time"].iloc[splits.test] >= pd.Timestamp(summary["test"]["time"][0])).to_numpy()
+        reason = f"test records from before the test period of version {champion.number}"
+        left_out = splits.left_out | ({reason: int((~kept).sum())} if not kept.all() else {})
+        return replace(splits, test=splits.test[kept], left_out=left_out)
     sides = list(splits.sides())
+    stored = table.drop_duplicates("record_hash").set_index("record_hash")["side"].map(sides.index)
+    before = stored.reindex(record_hashes(records)).to_numpy()
     now = np.full(len(records), -1)
     for number, rows in enumerate(splits.sides().values()):
         now[rows] = number
-    stored = table.drop_duplicates("record_hash").set_index("record_hash")["side"].map(sides.index)
-    before = stored.reindex(record_hashes(records)).to_numpy()
     now = np.where((now >= 0) & ~np.isnan(before), before, now)
-    kept = {side: np.flatnonzero(now == number) for number, side in enumerate(sides)}
-    return replace(splits, **kept) if splits.headline is None else splits
+    return replace(splits, **{side: np.flatnonzero(now == number) for number, side in enumerate(sides)})
+
+
+def learnt_from(table: pd.DataFrame, records: pd.DataFrame) -> np.ndarray:
+    """Whether the network with this manifest table was fitted, stopped or calibrated on a record or its group, (n,)."""
+    used = table[table["side"] != "test"]
+    known = np.isin(record_hashes(records), used["record_hash"])
+    if "group_hash" in used and "group" in records:
+        known |= np.isin(_hashes(records["group"]), used["group_hash"]) & records["group"].notna().to_numpy()
+    return known
+
+
+def has_classes(labels: pd.Series | np.ndarray) -> bool:
+    """Whether labels name classes; a float label is a quantity, such as a volatility."""
+    return not types.is_float_dtype(labels)
+
+
+def _summary(frame: pd.DataFrame, hashes: pd.Series) -> dict[str, Any]:
+    label = frame["label"]
+    both = hash_pandas_object(
+        pd.DataFrame({"record": hashes.to_numpy(), "label": _plain(label).to_numpy()}), index=False
+    )
+    summary: dict[str, Any] = {"rows": len(frame), "sha256": hashlib.sha256(np.sort(both).astype("<u8")).hexdigest()}
+    if has_classes(label):
+        summary["labels"] = {str(value): int(count) for value, count in label.value_counts().sort_index().items()}
+    if "time" in frame:
+        summary["time"] = [frame["time"].min().isoformat(), frame["time"].max().isoformat()]
+    return summary
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    if types.is_numeric_dtype(column):  # booleans too
+        return column.astype(float)
+    return column.astype("datetime64[us]") if types.is_datetime64_dtype(column) else column
+
+
+def _hashes(column: pd.Series) -> np.ndarray:
+    return hash_array(_plain(column).to_numpy())

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from pipelines.core.evaluate import Interval
@@ -21,6 +23,10 @@ from pipelines.core.evaluate import Interval
 MOST_ROWS = 200
 # What a reader looks for in the table of gates becomes a coloured mark.
 TONES = {"holds": "good", "missed": "bad", "undecided": "open"}
+# A verdict quotes names out of people's data: no HTML, no links, no pictures.
+_MARKDOWN = (
+    MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink", "reference"])
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Section:
-    """Exhibits under one heading; figures stand side by side where there is room. `folded` ones open at a click."""
+    """Exhibits under one heading; narrow figures stand side by side. `folded` ones open at a click."""
 
     title: str
     exhibits: Sequence[Exhibit] = field(default_factory=list)
@@ -41,12 +47,18 @@ class Section:
 
 
 def render(title: str, verdict: str, sections: Sequence[Section]) -> str:
-    """The whole page: `title`, `verdict` (its first paragraph large), then the sections as given.
+    """The whole page: `title`, `verdict` (Markdown, its first paragraph large), then the sections as given.
 
     The order that readers expect: headline figure, gates, figures and tables, data, settings.
     """
-    first, *rest = [part.strip() for part in verdict.strip().split("\n\n")]
-    return _TEMPLATE.render(title=title, first=first, rest=rest, sections=sections, picture=_picture, table=_table)
+    said = Markup(_MARKDOWN.render(verdict))
+    return _TEMPLATE.render(title=title, said=said, sections=sections, half=_half, picture=_picture, table=_table)
+
+
+def _half(section: Section) -> bool:
+    """Whether the section, one narrow figure, leaves room for another beside it."""
+    shown = [exhibit.content for exhibit in section.exhibits]
+    return len(shown) == 1 and isinstance(shown[0], Figure) and shown[0].get_figwidth() <= 4.5
 
 
 def _picture(figure: Figure) -> dict:
@@ -116,9 +128,13 @@ _TEMPLATE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).f
 body { margin: 0 auto; max-width: 964px; padding: 40px 32px 80px; background: var(--page); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif }
 h1 { margin: 0 0 10px; font-size: 15px; font-weight: 500; color: var(--muted) }
-h2 { margin: 48px 0 14px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 19px; line-height: 1.3 }
+main { display: flex; flex-wrap: wrap; gap: 0 20px }
+section { flex: 0 0 100%; max-width: 100%; margin-top: 44px }
+.half { flex: 0 0 440px }
+h2 { margin: 0 0 14px; padding-top: 14px; border-top: 1px solid var(--line); font-size: 19px; line-height: 1.3 }
 p { margin: 0 0 10px; max-width: 70ch; overflow-wrap: anywhere }
-.verdict { font-size: 24px; line-height: 1.35; font-weight: 600; max-width: none; text-wrap: pretty }
+header table { margin: 4px 0 18px }
+header > p:first-of-type { font-size: 24px; line-height: 1.35; font-weight: 600; max-width: none; text-wrap: pretty }
 .exhibits { display: flex; flex-wrap: wrap; gap: 20px; align-items: flex-start }
 .exhibits > * { margin: 0; max-width: 100% }
 .wide { flex: 0 0 100%; overflow-x: auto }
@@ -145,10 +161,7 @@ summary { cursor: pointer; color: var(--accent) }
 <body>
 <header>
 <h1>{{ title }}</h1>
-<p class="verdict">{{ first }}</p>
-{% for paragraph in rest %}
-<p>{{ paragraph }}</p>
-{% endfor %}
+{{ said }}
 </header>
 {% macro exhibits(section) %}
 <div class="exhibits">
@@ -188,8 +201,9 @@ summary { cursor: pointer; color: var(--accent) }
 {% endfor %}
 </div>
 {% endmacro %}
+<main>
 {% for section in sections %}
-<section>
+<section{% if half(section) %} class="half"{% endif %}>
 <h2>{{ section.title }}</h2>
 {% if section.folded %}
 <details><summary>Show</summary>{{ exhibits(section) }}</details>
@@ -198,6 +212,7 @@ summary { cursor: pointer; color: var(--accent) }
 {% endif %}
 </section>
 {% endfor %}
+</main>
 </body>
 </html>
 """)

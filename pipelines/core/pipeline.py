@@ -92,8 +92,9 @@ class Settings:
 class Splits:
     """Row numbers of the three sides, in ascending order, and what was left out of them, by reason.
 
-    `headline` marks the test rows that the headline metric counts (all by default). `clusters` names the columns of
-    the records whose values tie rows together, and by which the intervals are therefore resampled.
+    `headline` says of every record whether the headline metric counts it (bool, all by default). `clusters` names the
+    columns of the records whose values tie rows together, and by which the intervals are therefore resampled.
+    Unlabelled records (label -1) belong on no side.
     """
 
     train: np.ndarray
@@ -105,7 +106,13 @@ class Splits:
     clusters: tuple[str, ...] = ()
 
     def sides(self) -> dict[str, np.ndarray]:
+        """Row numbers by side."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Which test rows the headline counts, bool, shape (test,)."""
+        return self.test >= 0 if self.headline is None else self.headline[self.test]
 
 
 @dataclass(frozen=True)

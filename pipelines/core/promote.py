@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pandas as pd
 
 from pipelines.core import evaluate, manifest, scorer, tracking
 from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Gate, InputError
+from pipelines.core.trial import NETWORK, Outcome
 
-if TYPE_CHECKING:
-    from pipelines.core.run import Outcome
-
-NETWORK = "network"
 FEWEST_ROWS = 200
 """Test rows that neither version was trained on, below which two versions are not compared."""
 

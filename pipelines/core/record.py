@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,9 @@ from rich.console import Console
 
 from pipelines.core import device, figures, manifest, page, promote, tracking
 from pipelines.core.pipeline import Pipeline, Settings, Splits
-from pipelines.core.promote import NETWORK, Decision
+from pipelines.core.promote import Decision
 from pipelines.core.sources import Origin
-
-if TYPE_CHECKING:
-    from pipelines.core.run import Outcome
+from pipelines.core.trial import NETWORK, Outcome
 
 PREDICTIONS = "test_predictions.parquet"
 
@@ -96,10 +94,11 @@ def finish(
 
     told = verdict(outcome, decision, version, origin, looks)
     title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · {decision.kind}"
-    tracking.log_text("report.html", page.render(title, told, _sections(outcome, items)))
+    tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, items)))
     tracking.set_tags({"decision": decision.kind})
-    tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, told)
-    tracking.rename(run_id, title, told)
+    description = "\n\n".join([*told, *_tables(outcome, decision)])
+    tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, description)
+    tracking.rename(run_id, title, description)
 
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
@@ -139,32 +138,28 @@ def predictions(outcome: Outcome) -> pd.DataFrame:
     return table
 
 
-def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int) -> str:
-    """The run's description in Markdown: the decision, the headline beside every baseline, gates, data, looks."""
-    headline = outcome.pipeline.headline.name
+def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int) -> list[str]:
+    """The verdict in Markdown paragraphs: the decision, what the figures rest on, and a better baseline if any."""
     best, deficit = promote.strongest(outcome)
-    lines = [
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
+    caution = " The data is simulated: figures say nothing about any real population." * (origin.kind == "demo")
+    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
+    told = [
         f"**{decision.kind.capitalize()}.** {decision.reason}",
-        f"On {origin.name}{_caution(origin)}, {headline} with its 95 % interval"
-        f" ({len(outcome.headline):,} test rows; {outcome.bootstrap.unit}):",
-        "| | "
-        + headline
-        + " |\n|---|---|\n"
-        + "\n".join(f"| {k} | {v} |" for k, v in _headlines(outcome, decision).items()),
+        f"Data: {origin.name}.{caution} Split {outcome.splits.rule}." + (f" Left out: {left_out}." if left_out else ""),
+        f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
+        f" {outcome.bootstrap.unit}. This test set has {times}. Version {version.number} of `{version.name}`.",
     ]
     if deficit.low > 0:
-        lines.append(f"**Use {best} instead:** it is better than the network by {deficit}.")
-    if decision.gates:
-        lines.append("Gates:\n" + "\n".join(f"- {gate}" for gate in decision.gates))
-    left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
-    lines.append(f"Split: {outcome.splits.rule}." + (f" Left out: {left_out}." if left_out else ""))
-    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
-    lines.append(f"This test set has {times}. Version {version.number} of `{version.name}`.")
-    return "\n\n".join(lines)
+        told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
+    return told
 
 
-def _caution(origin: Origin) -> str:
-    return " (simulated data: figures say nothing about any real population)" if origin.kind == "demo" else ""
+def _tables(outcome: Outcome, decision: Decision) -> list[str]:
+    """The headline of every model and the gates in Markdown, for the description, where no figure can stand."""
+    rows = [f"| {model} | {interval} |" for model, interval in _headlines(outcome, decision).items()]
+    ladder = "\n".join([f"| | {outcome.pipeline.headline.name} |", "|---|---|", *rows])
+    return [ladder, "\n".join(f"- Gate: {gate}" for gate in decision.gates)]
 
 
 def _headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:

@@ -2,115 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
+from pipelines.core import device, sources
+from pipelines.core.pipeline import Pipeline, Settings
 
-from pipelines.core import checks, device, evaluate, manifest, promote, record, sources, tracking
-from pipelines.core.batches import predict
-from pipelines.core.device import Device
-from pipelines.core.evaluate import Bootstrap
-from pipelines.core.fit import Fitted, OnEpoch, fit
-from pipelines.core.pipeline import Pipeline, Settings, Splits
-from pipelines.core.rows import Part
-
-ADAPT_ROWS = 100_000
-"""Training rows that preprocessing layers are adapted to."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a trial leaves behind.
-
-    `parts` holds "train", "stopping", "calibration" and "test". `outputs` and `scores` are the network's raw outputs
-    and its calibrated scores on test, `baselines` the scores of each baseline there; `bootstrap` holds every metric
-    of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise.
-    """
-
-    pipeline: Pipeline
-    settings: Settings
-    device: Device
-    splits: Splits
-    facts: dict[str, Any]
-    parts: Mapping[str, Part]
-    network: Any
-    fitted: Fitted
-    outputs: np.ndarray
-    scores: np.ndarray
-    baselines: Mapping[str, np.ndarray]
-    bootstrap: Bootstrap
-    cost: Mapping[str, float]
-
-    @cached_property
-    def counted(self) -> np.ndarray:
-        """Which test rows the headline counts, bool, shape (test,)."""
-        marked = self.splits.headline
-        return np.ones(len(self.splits.test), bool) if marked is None else marked
-
-    @cached_property
-    def headline(self) -> Part:
-        """The headline rows of test."""
-        return self.parts["test"].take(self.counted)
-
-    @property
-    def headline_scores(self) -> np.ndarray:
-        """The network's calibrated scores of the headline rows."""
-        return self.scores[self.counted]
-
-
-def trial(
-    pipeline: Pipeline,
-    records: pd.DataFrame,
-    splits: Splits,
-    settings: Settings,
-    machine: Device,
-    on_epoch: OnEpoch | None = None,
-) -> Outcome:
-    """The middle of the line, build to evaluate, without MLflow.
-
-    With an empty validation side it trains all epochs, keeps the last weights and leaves the scores uncalibrated:
-    that is how a bench runs a published protocol whose choices were made elsewhere.
-    """
-    clock = Clock()
-    domain = pipeline.report
-    facts = {"module": pipeline.module} | pipeline.data.learn(records.iloc[splits.train], settings)
-    inputs = pipeline.data.decode(records, facts)
-    stopping, calibration = evaluate.halves(records, splits.validation, settings.seed)
-    rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
-    parts = {side: Part(records, at, inputs) for side, at in rows.items()}
-    clock.lap("inputs")
-
-    sample = parts["train"].sample(ADAPT_ROWS, settings.seed)
-    network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
-    augment = getattr(pipeline.data, "augment", None)
-    fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
-    clock.lap("training")
-
-    if len(calibration):
-        facts |= domain.calibrate(predict(network, parts["calibration"]), parts["calibration"], settings)
-    outputs = predict(network, parts["test"])
-    scores = domain.scores(outputs, facts)
-    clock.lap("scoring")
-
-    ladder = domain.baselines(facts, settings, parts["train"], parts["stopping"])
-    baselines = {name: score(parts["test"]) for name, score in ladder}
-    clock.lap("baselines")
-
-    counted = slice(None) if splits.headline is None else splits.headline
-    part = parts["test"].take(counted)
-    models = {name: values[counted] for name, values in {promote.NETWORK: scores, **baselines}.items()}
-    clusters = {name: part.frame[name] for name in splits.clusters}
-    bootstrap = evaluate.bootstrap(domain.metrics(part), part.labels, models, part.weights, clusters)
-    clock.lap("intervals")
-    return Outcome(
-        pipeline, settings, machine, splits, facts, parts, network, fitted, outputs, scores, baselines, bootstrap,
-        clock.laps,
-    )  # fmt: skip
+if TYPE_CHECKING:
+    from pipelines.core.trial import Outcome
 
 
 def train(pipeline: Pipeline, settings: Settings) -> Outcome:
@@ -119,18 +19,26 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
     Raises:
         InputError: if the data cannot be used.
     """
-    root = tracking.connect()
-    origin = sources.resolve(settings.data, pipeline, root)
+    origin = sources.resolve(settings.data, pipeline, Path.cwd())
     if settings.examples == "auto":
         settings = replace(settings, examples="ids" if origin.kind == "own" else "full")
-    machine = device.setup(settings.seed, settings.gpus)
-
     records = pipeline.data.read(origin.path, settings)
+    splits = pipeline.data.split(records, settings)
+    print(pipeline.data.describe(records))
+
+    # Imported only now, so that a fault in the data is told at once and not after the seconds that these take.
+    with device.quiet():
+        from pipelines.core import checks, manifest, promote, record, tracking
+        from pipelines.core.trial import trial
+
+    tracking.connect()
     name = record.registered_name(pipeline, settings, origin)
     champion = tracking.champion(name)
-    splits = manifest.keep_sides(pipeline.data.split(records, settings), records, champion)
-    splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column)
+    splits = manifest.keep_sides(splits, records, champion)
+    features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
+    splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
 
+    machine = device.setup(settings.seed, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
         looks = record.begin(pipeline, settings, machine, origin, records, splits)
         outcome = trial(pipeline, records, splits, settings, machine, tracking.log_epoch)
@@ -140,16 +48,3 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
         if decision.kind == "champion":
             tracking.crown(version)
     return outcome
-
-
-class Clock:
-    """Seconds spent on each step."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Ends the step `name`, which began where the one before it ended."""
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now

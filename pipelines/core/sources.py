@@ -31,7 +31,8 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", "
 CHUNK = 1 << 16  # bytes
 PAUSES = (0.5, 1, 2, 4, 8)  # seconds before each further connection
 SIZE_MARGIN = 1.1  # a body longer than this times the declared size is not the file that was registered
-SMALL = 16 << 20  # bytes; below it a high compression ratio harms nobody
+MOST_RATIO = 100  # of an archive's contents to its own size
+SMALL = 16 << 20  # bytes; below it a higher ratio harms nobody
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, KeyError, ValueError)
 
@@ -96,7 +97,7 @@ def fetch(source: Source, folder: Path) -> Path:
         _download(source, part)
     except requests.RequestException as error:
         reason = type(error).__name__ if error.response is None else f"status {error.response.status_code}"
-        raise InputError(f"{source.url} did not come ({reason}); get it by other means and put it at {path}") from error
+        raise InputError(f"{source.url} could not be had ({reason}): put the file at {path} by hand") from error
     if fault := _fault(part, source):
         part.unlink()
         raise InputError(f"What {source.url} sent is not the file that was registered, so it was deleted. {fault}")
@@ -104,23 +105,20 @@ def fetch(source: Source, folder: Path) -> Path:
     return path
 
 
-def unpack(
-    archive: Path, folder: Path, most_bytes: int = 10**11, most_files: int = 10**6, most_ratio: int = 100
-) -> Path:
+def unpack(archive: Path, folder: Path, most_bytes: int = 10**11, most_files: int = 10**6) -> Path:
     """The contents of a zip or tar archive, in a subfolder of `folder` named after it and its contents.
 
     An archive that holds a single file or folder gives that one. A second call returns what the first unpacked.
     Links are unpacked as copies of the files they point to. Raises InputError for an archive that cannot be read,
-    has a member that climbs out of it, or expands beyond a limit: bytes in all, files, or bytes in all over the
-    archive's own size, each measured while writing since headers can lie.
+    has a member that climbs out of it, or expands beyond a limit: bytes, files, or MOST_RATIO, each measured while
+    writing since headers can lie.
     """
     target = folder / f"{_stem(archive)}-{sha256(archive)[:12]}"
     if target.exists():
         return _lone_entry(target)
     folder.mkdir(parents=True, exist_ok=True)
-    room = min(most_bytes, max(SMALL, most_ratio * archive.stat().st_size))
-    status = Console(stderr=True).status(f"Unpacking {archive.name}")
-    with status, tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+    room = min(most_bytes, max(SMALL, MOST_RATIO * archive.stat().st_size))
+    with Console(stderr=True).status(f"Unpacking {archive.name}"), tempfile.TemporaryDirectory(dir=folder) as scratch:
         fresh = Path(scratch, "contents")
         fresh.mkdir()
         try:
@@ -218,8 +216,7 @@ def _stream(source: Source, part: Path, advance: Callable[[int, int | None], Non
         if not continued:
             have = 0
             validator.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified", ""))
-        length = response.headers.get("Content-Length")
-        total = have + int(length) if length else source.size
+        total = have + int(response.headers["Content-Length"]) if "Content-Length" in response.headers else source.size
         most = source.size * SIZE_MARGIN or float("inf")
         with part.open("ab" if continued else "wb") as file:
             for chunk in response.iter_content(CHUNK):

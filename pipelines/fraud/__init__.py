@@ -10,6 +10,18 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
 class Settings(pipeline.Settings):
     """What the fraud pipeline can be told."""
 
+    epochs: int = 8
+    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    weight_decay: float = 0.01
+    """Decay of the weights per step, as a share of the learning rate (AdamW)."""
+    bins: int = 8
+    """Bins that each number is cut into, at edges learnt from the training payments."""
+    width: int = 64
+    """Units of each hidden layer."""
+    depth: int = 2
+    """Hidden layers."""
+    dropout: float = 0.4
+    """Share of hidden units left out at random in training."""
     label: str = ""
     """Column of 0 (legitimate) and 1 (fraud); recognised in known layouts."""
     time: str = ""

@@ -97,9 +97,7 @@ def _trees(facts: dict, settings: Settings, sample: Part, weights: np.ndarray, v
 def _flat(part: Part, events: Sequence[str] = ()) -> np.ndarray:
     """The payment's columns and categories, and the latest `EVENTS` events of the given entities, (n, columns)."""
     columns = [part.inputs[name][part.rows] for name in (PAYMENT, CATEGORIES) if name in part.inputs]
-    for entity in events:
-        columns.append(_latest(part.inputs[entity], part.rows))
-    return np.concatenate(columns, axis=1)
+    return np.concatenate(columns + [_latest(part.inputs[entity], part.rows) for entity in events], axis=1)
 
 
 def _latest(history: Rows, rows: np.ndarray) -> np.ndarray:

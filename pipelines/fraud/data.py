@@ -67,28 +67,30 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
         InputError: where the file or a cell of it cannot be used, with file, row, column and what was expected. Rows
             count as in the file, so that the header of a CSV file is row 1.
     """
-    table, origin = (demo.make(settings.seed), "demo data") if path is None else (tables.load(path), path.name)
+    # The demo data are the same for every seed, so that networks of several seeds are judged on the same payments.
+    table, origin = (demo.make(seed=0), "demo data") if path is None else (tables.load(path), path.name)
     layout = max(LAYOUTS, key=lambda one: _overlap(one, table))
     layout = layout if _overlap(layout, table) > 1 else Layout()
     roles = _roles(table, layout, settings, origin)
-    notes = []
-    never = [column for column in layout.never if column in table]
-    notes += [f"{column} is left out: it gives the label away." for column in never]
-    if roles["time"] and not roles["id"]:
-        copies = table.duplicated()
-        table = table[~copies]
-        notes += [f"{copies.sum():,} rows are left out: exact copies of an earlier one."] * bool(copies.any())
     delay = settings.label_delay_days if settings.label_delay_days >= 0 else layout.delay_days
-    facts = {"roles": roles, "delay_days": delay}
-    records = parse(table.drop(columns=never), facts, origin)
+    facts, notes = {"roles": roles, "delay_days": delay}, []
+    never = [column for column in layout.never if column in table]
+    # Without identifiers, two payments that are alike to the second are one that was copied.
+    copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
+    _refuse_incomplete(table, roles, settings.data, origin)
+    records = parse(table[~copies].drop(columns=never), facts, origin)
     _refuse_unusable(records, settings, origin)
 
-    useless = dict(_useless(records, roles))
-    notes += [f"{column} is left out: {reason}." for column, reason in useless.items()]
+    left_out = dict.fromkeys(never, "it gives the label away") | dict(_useless(records, roles))
+    records = records.drop(columns=[column for column in left_out if column in records])
+    notes += [f"{column} is left out: {reason}." for column, reason in left_out.items()]
+    if copies.any():
+        notes.append(f"{copies.sum():,} rows are left out: exact copies of an earlier one.")
+    if roles["time"] and not layout.name and settings.label_delay_days < 0:
+        notes.append(f"Labels are taken to be known after {delay:g} days: --label-delay-days says otherwise.")
     if not (roles["time"] and roles["entities"]):
-        missing = " and ".join(["time"] * (not roles["time"]) + ["entities"] * (not roles["entities"]))
-        notes.append(f"No {missing}: payments are judged without their history.")
-    records = records.drop(columns=list(useless))
+        missing = " and no ".join(["time"] * (not roles["time"]) + ["entities"] * (not roles["entities"]))
+        notes.append(f"There is no {missing}: payments are judged without their history.")
     if settings.base_rate:
         records["weight"], weight = _weights(records["label"].to_numpy(), settings.base_rate, origin)
         notes.append(
@@ -171,14 +173,14 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
 
     With time, a label must be known before the next side begins: payments younger than the label delay there are left
     out. Headline rows are those of customers (the first entity) without a fraud that became known in the `LOOK_BACK`
-    before the payment. Without time, rows are drawn by the seed, frauds and others alike.
+    before the payment. Without time, rows are drawn at random, frauds and others alike.
 
     Raises:
         InputError: where the period is too short for the label delay.
     """
     roles, delay = records.attrs["roles"], records.attrs["delay_days"] * DAY
     if not roles["time"]:
-        return Splits(*_random_sides(records["label"].to_numpy(), settings.seed), rule="at random, stratified by label")
+        return Splits(*_random_sides(records["label"].to_numpy()), rule="at random, stratified by label")
     time = records["time"]
     first, last = time.min(), time.max()
     if last.normalize() - first.normalize() >= (WHOLE_DAYS - 1) * DAY:
@@ -201,13 +203,15 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
         "whose label was not known when validation began": int((before & ~known_before).sum()),
         "whose label was not known when test began": int((~before & ~after & ~known_between).sum()),
     }
-    known = known_customers(records, rows[2]) if roles["entities"] else np.zeros(len(rows[2]), bool)
+    headline = np.ones(len(records), bool)
+    if roles["entities"]:
+        headline[rows[2]] = ~known_customers(records, rows[2])
     rule = f"by time: validation from {_moment(validation, records)}, test from {_moment(test, records)}"
     return Splits(
         *rows,
         rule=f"{rule}; labels known after {delay / DAY:g} days",
         left_out={reason: count for reason, count in left_out.items() if count},
-        headline=~known if known.any() else None,
+        headline=headline,
         clusters=tuple(roles["entities"]),
     )
 
@@ -236,9 +240,9 @@ def _moment(time: pd.Timestamp, records: pd.DataFrame) -> str:
     return f"{time:%Y-%m-%d %H:%M}"
 
 
-def _random_sides(labels: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+def _random_sides(labels: np.ndarray) -> Iterator[np.ndarray]:
     rank = np.empty(len(labels))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # not the run's seed: another seed is judged on the same test rows
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         rank[rng.permutation(rows)] = (np.arange(len(rows)) + 0.5) / len(rows)
@@ -288,6 +292,12 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:
     """What a request holds: for each column double, datetime or string, and whether it must be there."""
     return {column: (kind, required) for column, (kind, required) in facts["columns"].items()}
+
+
+def _type(column: pd.Series) -> str:
+    if types.is_numeric_dtype(column):
+        return "double"
+    return "datetime" if types.is_datetime64_any_dtype(column) else "string"
 
 
 def decode(records: pd.DataFrame, facts: dict) -> dict:
@@ -347,6 +357,17 @@ def _roles(table: pd.DataFrame, layout: Layout, settings: Settings, origin: str)
     return roles
 
 
+def _refuse_incomplete(table: pd.DataFrame, roles: dict, name: str, origin: str) -> None:
+    """A public set without a checksum must have the rows and frauds that it is known to have."""
+    if name in FULL_SETS:
+        rows, frauds = FULL_SETS[name]
+        if (len(table), int((table[roles["label"]] == 1).sum())) != (rows, frauds):
+            raise InputError(
+                f"{origin}: expected {rows:,} payments with {frauds:,} frauds; delete the file, so that it is fetched "
+                f"anew. Received: {len(table):,} payments."
+            )
+
+
 def _refuse_unusable(records: pd.DataFrame, settings: Settings, origin: str) -> None:
     labels = records["label"]
     if settings.alerts_per_day and "time" not in records:
@@ -360,11 +381,6 @@ def _refuse_unusable(records: pd.DataFrame, settings: Settings, origin: str) -> 
     if counts[1] in (0, counts[0]):
         raise InputError(
             f"{origin}: expected frauds and legitimate payments. Received: {counts[1]} frauds of {counts[0]}."
-        )
-    if settings.data in FULL_SETS and counts != FULL_SETS[settings.data]:
-        expected = "{:,} payments with {:,} frauds".format(*FULL_SETS[settings.data])
-        raise InputError(
-            f"{origin}: expected {expected}. Received: {counts[0]:,} and {counts[1]:,}; delete and fetch anew."
         )
 
 

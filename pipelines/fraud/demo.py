@@ -24,12 +24,13 @@ SIDE, RADIUS = 100.0, 8.0  # km; the Handbook's plane, with a few more terminals
 LOYALTY = 1.2  # Zipf exponent of a customer's visits to the terminals in reach
 ONLINE, ONLINE_PAYMENTS = 0.2, 0.25  # share of terminals that are online shops, and mean share of payments made there
 ABROAD = 0.1  # share of other terminals that are abroad, where only journeys lead; of online shops it is 0.3
+NEW = 0.25  # share of customers who come in the course of the half year, without a history
 JOURNEYS = 1.5  # mean number of journeys of a customer in the half year, of three to ten days each
 TRIPS, TINY, DEAR = 0.05, 0.03, 0.01  # shares of payments: within an hour of another, a euro or two online, dear
 
 # Together 1.2 % of payments. The Handbook has 0.84 %; real shares are a twentieth of that, with which a table of
 # this size would hold too few frauds to judge a network by.
-STOLEN, SKIMMED, TAKEN_OVER = 500, 60, 200  # payments, terminals, cards
+STOLEN, SKIMMED, TAKEN_OVER = 600, 70, 230  # payments, terminals, cards
 SKIMMED_SHARE = 0.4  # of a skimmed terminal's payments; the Handbook makes all of them frauds
 MECHANISMS = ("none", "stolen number", "skimmed terminal", "taken over")
 
@@ -54,7 +55,7 @@ def _simulate(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     world = _world(rng)
     spells = _spells(rng, world)
-    frauds = pd.concat([_stolen(rng, world), _copied_cards(rng, spells), _taken_over(rng, world)])
+    frauds = pd.concat([_stolen(rng, world), _copied_cards(rng, world, spells), _taken_over(rng, world)])
     lawful = _lawful(rng, world)
     kept = lawful.iloc[rng.choice(len(lawful), PAYMENTS - len(frauds), replace=False)]
     table = pd.concat([_skim(rng, kept, spells), frauds]).sort_values("second", kind="stable", ignore_index=True)
@@ -97,20 +98,21 @@ def _world(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "rate": rng.uniform(0.2, 2.0, CUSTOMERS),  # payments, relative to one another
         "spend": rng.lognormal(np.log(30), 0.6, CUSTOMERS),  # median amount, euro
         "hour": rng.normal(14, 2, CUSTOMERS),  # when the customer likes to pay
+        "since": rng.uniform(0, DAYS * _DAY, CUSTOMERS) * (rng.random(CUSTOMERS) < NEW),  # second
     }
 
 
 def _payments(
-    second: np.ndarray, customer: np.ndarray, terminal: np.ndarray, amount: np.ndarray, mechanism: int
+    world: dict, second: np.ndarray, customer: np.ndarray, terminal: np.ndarray, amount: np.ndarray, mechanism: int
 ) -> pd.DataFrame:
-    """Payments within the period; `mechanism` is a place in `MECHANISMS`."""
+    """Payments within the period and the customer's time; `mechanism` is a place in `MECHANISMS`."""
     columns = {"second": second, "customer": customer, "terminal": terminal, "amount": amount}
     table = pd.DataFrame(columns).assign(mechanism=np.int8(mechanism))
-    return table[table["second"].between(0, DAYS * _DAY - 1)]
+    return table[table["second"].between(world["since"][customer], DAYS * _DAY - 1)]
 
 
 def _lawful(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFrame:
-    n = int(1.01 * PAYMENTS)  # trips that run past the last day fall out
+    n = int(1.25 * PAYMENTS)  # those before their customer came fall out
     customer = np.sort(rng.choice(CUSTOMERS, n, p=world["rate"] / world["rate"].sum()))
     week = np.resize([1.0, 1.0, 1.0, 1.05, 1.2, 1.3, 0.8], DAYS)  # Monday to Sunday
     day = rng.choice(DAYS, n, p=week / week.sum())
@@ -138,7 +140,7 @@ def _lawful(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFr
     amount = np.where(tiny, rng.uniform(0.5, 3, n), amount)
     follows = 1 + np.flatnonzero((rng.random(n - 1) < TRIPS) & (customer[1:] == customer[:-1]))
     second[follows] = second[follows - 1] + rng.exponential(40 * _MINUTE, len(follows))
-    return _payments(second, customer, terminal, amount, 0)
+    return _payments(world, second, customer, terminal, amount, 0)
 
 
 def _stolen(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -146,7 +148,7 @@ def _stolen(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFr
     liked = np.where(world["country"][shops] > 0, 3, 1) * rng.lognormal(0, 0.7, len(shops))
     second = rng.integers(0, DAYS, STOLEN) * _DAY + rng.normal(1, 5, STOLEN) % 24 * _HOUR
     customer, terminal = rng.integers(0, CUSTOMERS, STOLEN), rng.choice(shops, STOLEN, p=liked / liked.sum())
-    return _payments(second, customer, terminal, rng.lognormal(np.log(130), 0.8, STOLEN), 1)
+    return _payments(world, second, customer, terminal, rng.lognormal(np.log(130), 0.8, STOLEN), 1)
 
 
 def _spells(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -163,14 +165,14 @@ def _skim(rng: np.random.Generator, lawful: pd.DataFrame, spells: pd.DataFrame) 
     return lawful.assign(mechanism=np.where(inside & (rng.random(len(lawful)) < SKIMMED_SHARE), 2, 0).astype(np.int8))
 
 
-def _copied_cards(rng: np.random.Generator, spells: pd.DataFrame) -> pd.DataFrame:
+def _copied_cards(rng: np.random.Generator, world: dict[str, np.ndarray], spells: pd.DataFrame) -> pd.DataFrame:
     """Bursts in a skimmed terminal's spell: two to four cards from anywhere, minutes apart."""
     bursts = spells.loc[spells.index.repeat(rng.poisson(1.5, SKIMMED))]
     begin = rng.uniform(bursts["begin"], bursts["end"])
     burst = np.repeat(np.arange(len(bursts)), rng.integers(2, 5, len(bursts)))
     second = begin[burst] + _running(rng.exponential(6 * _MINUTE, len(burst)), burst)
     customer, terminal = rng.integers(0, CUSTOMERS, len(burst)), bursts["terminal"].to_numpy()[burst]
-    return _payments(second, customer, terminal, rng.lognormal(np.log(45), 0.7, len(burst)), 2)
+    return _payments(world, second, customer, terminal, rng.lognormal(np.log(45), 0.7, len(burst)), 2)
 
 
 def _taken_over(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -184,7 +186,7 @@ def _taken_over(rng: np.random.Generator, world: dict[str, np.ndarray]) -> pd.Da
     shop = rng.choice(np.flatnonzero(world["online"]), len(card))
     terminal = np.where(test | (rng.random(len(card)) < 0.4), shop, rng.integers(0, TERMINALS, len(card)))
     beyond = world["spend"][customer] * rng.uniform(1.5, 5, len(card)) * rng.lognormal(0, 0.3, len(card))
-    return _payments(second, customer, terminal, np.where(test, rng.uniform(0.5, 3, len(card)), beyond), 3)
+    return _payments(world, second, customer, terminal, np.where(test, rng.uniform(0.5, 3, len(card)), beyond), 3)
 
 
 def _running(values: np.ndarray, group: np.ndarray) -> np.ndarray:

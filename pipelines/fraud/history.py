@@ -73,7 +73,7 @@ class Latest:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, events: Timeline):
+    def __init__(self, events: Timeline) -> None:
         self.events = events
         self.shape = (len(events.order), STEPS, len(CHANNELS))
         self._place = np.empty(len(events.order), np.int64)
@@ -85,7 +85,7 @@ class Latest:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The events before the payments `rows`, float32 (len(rows), STEPS, len(CHANNELS)), zero where there are none."""
+        """The events before the payments `rows`, float32 (len(rows), STEPS, len(CHANNELS)); zero where none."""
         events, now = self.events, self._place[rows][:, None]
         at = events.end[now] + np.arange(-STEPS, 0)
         event = at >= events.begin[now]

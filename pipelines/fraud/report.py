@@ -1,12 +1,13 @@
 """Metrics, calibration and decisions, and what a reviewer gets to see."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from pipelines.core import calibrate as calibration
 from pipelines.core import evaluate, figures
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
@@ -19,7 +20,7 @@ __all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
 
 CARDS = 100  # cards looked into each day by the Handbook's card precision
 ALERTS = 0.01  # share of payments that are alerts where no budget is given
-FEWEST_FRAUDS = 10  # in a slice, below which its average precision says nothing
+FEWEST_FRAUDS = 10  # of different customers or terminals in a slice, below which its average precision says nothing
 AGES = {"under 30 days": 0, "30 to 90 days": 30, "over 90 days": 90}
 HOURS = {"0 to 6 h": 0, "6 to 12 h": 6, "12 to 18 h": 12, "18 to 24 h": 18}
 MISSES = 20
@@ -85,19 +86,19 @@ def card_precision(
 
 def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     """Learns, on the calibration payments, the calibrating map and the threshold that keeps to the alert budget."""
-    learnt = {"calibration": evaluate.calibration(outputs.ravel(), part.labels, part.weights)}
+    learnt = {"calibration": calibration.learn(outputs.ravel(), part.labels, part.weights)}
     rate = ALERTS
     if settings.alerts_per_day:
         time = part.frame["time"]
         days = (time.max() - time.min()) / pd.Timedelta(days=1)
         rate = min(1.0, settings.alerts_per_day * days / part.weights.sum())
-    return learnt | {"threshold": evaluate.threshold_at_rate(scores(outputs, learnt), rate, part.weights)}
+    return learnt | {"threshold": calibration.threshold_at_rate(scores(outputs, learnt), rate, part.weights)}
 
 
 def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities of fraud, float64 (n,), from the network's outputs (n, 1); calibrated once that is learnt."""
     probability = outputs.ravel().astype(np.float64)
-    return evaluate.calibrate(facts["calibration"], probability) if "calibration" in facts else probability
+    return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
 
 
 def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
@@ -128,14 +129,20 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     yield "precision and recall", figures.pr_curve(labels, {"network": probability} | models, weights)
     yield from _at_budget(part, probability >= threshold, roles)
     if roles["time"]:
-        yield "daily alerts", figures.bars(_daily(part, probability >= threshold), "Alerts", "payments")
+        yield (
+            "daily alerts",
+            figures.bars(_daily(part, probability >= threshold), "Alerts, right and false", "payments"),
+        )
     if roles["amount"]:
         amount = part.frame[roles["amount"]].abs().to_numpy()
-        curve = evaluate.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
-        yield "cost against threshold", figures.cost_against_threshold(curve, threshold, "frauds missed and alerts")
+        curve = calibration.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
+        yield (
+            "cost against threshold",
+            figures.cost_against_threshold(curve, threshold, "cost of missed frauds and of alerts"),
+        )
     yield "reliability", figures.reliability(labels, outcome.outputs.ravel()[outcome.counted], probability, weights)
     yield "brier", evaluate.brier(labels, probability)(weights)
-    yield "expected_calibration_error", evaluate.expected_calibration_error(labels, probability, weights)
+    yield "expected_calibration_error", calibration.expected_calibration_error(labels, probability, weights)
 
     every = outcome.parts["test"]
     for name, metric in metrics(every).items():
@@ -149,7 +156,7 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     if drawn:
         overall = outcome.bootstrap.values["network", "average_precision"]
         yield "slices", figures.slices(drawn, overall, "average_precision")
-    yield "table of slices", table.assign(interval=table["interval"].map(str))
+    yield "table of slices", table.assign(interval=table["interval"].map(lambda one: str(one or "too few frauds")))
     misses = _misses(outcome)
     if misses is not None:
         yield "worst misses", misses
@@ -180,22 +187,24 @@ def _daily(part: Part, alert: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns).set_axis(pd.DatetimeIndex(time)).resample(step).sum()
 
 
-def _parts(part: Part, roles: dict) -> Iterator[tuple[str, np.ndarray]]:
-    """Ways to slice the payments: (name, (n,) text)."""
+def _parts(part: Part, roles: dict) -> Iterator[tuple[str, pd.Categorical]]:
+    """Ways to slice the payments: (name, (n,) categories in their order)."""
     frame = part.frame
     if roles["amount"]:
-        quarter = pd.qcut(frame[roles["amount"]].rank(method="first"), 4, labels=False)
-        lows = frame[roles["amount"]].groupby(quarter.to_numpy()).agg(["min", "max"])
-        yield "amount", np.array([f"{low:g} to {high:g}" for low, high in lows.to_numpy()])[quarter]
+        amount = frame[roles["amount"]].reset_index(drop=True)
+        quarter = pd.qcut(amount.rank(method="first"), 4, labels=False)
+        ranges = amount.groupby(quarter).agg(["min", "max"])
+        names = [f"quarter {1 + number}, {low:g} to {high:g}" for number, low, high in ranges.itertuples()]
+        yield "amount", pd.Categorical.from_codes(quarter, names)
     if roles["time"]:
-        yield "hour", _binned(frame["time"].dt.hour.to_numpy(), HOURS)
+        yield "hour", _binned(frame["time"].dt.hour, HOURS)
         for entity in roles["entities"]:
             first = part.records.groupby(entity)["time"].transform("min").iloc[part.rows]
             yield f"age of {entity}", _binned((frame["time"] - first) / pd.Timedelta(days=1), AGES)
 
 
-def _binned(values: np.ndarray | pd.Series, lows: dict[str, int]) -> np.ndarray:
-    return np.array(list(lows))[np.searchsorted(list(lows.values()), np.nan_to_num(values), "right") - 1]
+def _binned(values: pd.Series, lows: dict[str, int]) -> pd.Categorical:
+    return pd.cut(values.to_numpy(), [*lows.values(), np.inf], right=False, labels=list(lows))
 
 
 def _slices(outcome: "Outcome") -> pd.DataFrame:
@@ -203,24 +212,27 @@ def _slices(outcome: "Outcome") -> pd.DataFrame:
 
     A slice's own share of frauds sets the level of its average precision: compare models, not slices.
     """
-    part, probability = outcome.headline, outcome.headline_scores
     rows = []
-    for name, values in _parts(part, outcome.facts["roles"]):
-        for value in pd.unique(values):
-            at = values == value
-            here = part.take(at)
-            frauds = int(here.labels.sum())
-            interval = None
-            if frauds >= FEWEST_FRAUDS:
-                clusters = {column: here.frame[column] for column in outcome.splits.clusters}
-                metric = {"average_precision": evaluate.average_precision}
-                drawn = evaluate.bootstrap(
-                    metric, here.labels, {"network": probability[at]}, here.weights, clusters, count=200
-                )
-                interval = drawn.interval("network", "average_precision")
-            share = float(np.average(here.labels, weights=here.weights))
-            rows.append((name, value, len(here), frauds, share, interval))
+    for name, values in _parts(outcome.headline, outcome.facts["roles"]):
+        present = values.remove_unused_categories().categories
+        for value in present if len(present) > 1 else ():
+            at = np.asarray(values == value)
+            here = outcome.headline.take(at)
+            share = np.average(here.labels, weights=here.weights)
+            interval = _average_precision(here, outcome.headline_scores[at], outcome.splits.clusters)
+            rows.append((name, value, len(here), int(here.labels.sum()), share, interval))
     return pd.DataFrame(rows, columns=["slice", "part", "rows", "frauds", "share of frauds", "interval"])
+
+
+def _average_precision(part: Part, scores: np.ndarray, clusters: Sequence[str]) -> evaluate.Interval | None:
+    """The network's average precision with its interval; None where too few frauds are independent of one another."""
+    frauds = part.frame[part.labels == 1]
+    if min([len(frauds), *(frauds[column].nunique() for column in clusters)]) < FEWEST_FRAUDS:
+        return None
+    ties = {column: part.frame[column] for column in clusters}
+    metric = {"average_precision": evaluate.average_precision}
+    drawn = evaluate.bootstrap(metric, part.labels, {"network": scores}, part.weights, ties, count=200)
+    return drawn.interval("network", "average_precision")
 
 
 def _misses(outcome: "Outcome") -> pd.DataFrame | None:
@@ -237,5 +249,6 @@ def _misses(outcome: "Outcome") -> pd.DataFrame | None:
     told = pd.DataFrame({"id": frame["id"].to_numpy()[order], "probability": probability[missed][order]})
     if allowed == "full":
         named = ["time"] * ("time" in frame) + outcome.facts["roles"]["entities"] + outcome.facts["features"]
-        told = told.join(frame.iloc[order][named].reset_index(drop=True), rsuffix=" (column)")
+        own = frame.iloc[order][list(dict.fromkeys(named))].reset_index(drop=True)
+        told = told.merge(own, left_index=True, right_index=True, suffixes=("", " (column)"))
     return told

@@ -2,11 +2,4 @@
 
 from pipelines.core.pipeline import Gate, Metric, Pipeline, Settings
 
-PIPELINE = Pipeline(
-    name="blobs",
-    title="Two measurements, two classes",
-    settings=Settings,
-    headline=Metric("roc_auc"),
-    gates=(Gate("prevalence"),),
-    package="toys",
-)
+PIPELINE = Pipeline("blobs", "Two clouds of points", Settings, Metric("roc_auc"), (Gate("prevalence"),), package="toys")

@@ -4,28 +4,29 @@ import numpy as np
 import pandas as pd
 
 from pipelines.core.pipeline import InputError, Splits
+from toys.blobs import demo
 
 
 def read(path, settings):
-    from toys.blobs import demo
-
     return parse(demo.make() if path is None else pd.read_csv(path), {})
 
 
 def parse(table, facts):
-    missing = {"subject", "a", "b"} - set(table)
-    if missing:
-        raise InputError(f"expected the column '{min(missing)}'. Received: {', '.join(table)}.")
-    label = table["class"] if "class" in table else pd.Series(-1, table.index)
-    return table[["a", "b"]].assign(
-        id=np.arange(len(table)), group=table["subject"], label=label.fillna(-1).astype(int)
-    )
+    for missing in sorted({"subject", "a", "b"} - set(table)):
+        raise InputError(f"expected the column '{missing}'. Received: {', '.join(table)}.")
+    label = table.get("class", pd.Series(-1, table.index)).fillna(-1).astype(int)
+    return table[["a", "b"]].assign(id=np.arange(len(table)), group=table["subject"], label=label)
+
+
+def describe(records):
+    return f"{len(records)} points"
 
 
 def split(records, settings):
     fold = records["group"] % 5
-    sides = (np.flatnonzero(fold > 1), np.flatnonzero(fold == 1), np.flatnonzero(fold == 0))
-    return Splits(*sides, rule="by subject, three fifths to one to one", clusters=("group",))
+    return Splits(
+        *(np.flatnonzero(side) for side in (fold > 1, fold == 1, fold == 0)), "by subject", clusters=("group",)
+    )
 
 
 def learn(train, settings):

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
+from pipelines.core import calibrate as calibration
 from pipelines.core import evaluate
 
 
 def baselines(facts, settings, train, validation):
     yield "prevalence", lambda part: np.full(len(part), train.labels.mean())
-    yield "first_number", lambda part: part.x()["point"][:, 0]
 
 
 def metrics(part):
@@ -16,17 +16,16 @@ def metrics(part):
 
 
 def calibrate(outputs, part, settings):
-    return {"calibration": evaluate.temperature(outputs[:, 0], part.labels, part.weights)}
+    return {"calibration": calibration.temperature(outputs[:, 0], part.labels, part.weights)}
 
 
 def scores(outputs, facts):
-    return evaluate.calibrate(facts["calibration"], outputs[:, 0]) if "calibration" in facts else outputs[:, 0]
+    return calibration.apply(facts["calibration"], outputs[:, 0])
 
 
 def decide(outputs, facts, part):
-    probability = scores(outputs, facts)
-    return pd.DataFrame({"probability": probability, "decision": probability >= 0.5})
+    return pd.DataFrame({"probability": scores(outputs, facts), "decision": scores(outputs, facts) >= 0.5})
 
 
 def report(outcome):
-    yield "positives", float(outcome.headline.labels.sum())
+    yield "positives", int(outcome.headline.labels.sum())

@@ -1,0 +1,111 @@
+"""The Fraud Detection Handbook's protocol on its simulated payments: `make bench-fraud DATA=transactions.parquet`.
+
+Each fold has 7 days of training, 7 days until their labels are known, and 7 days of test; customers whose fraud is
+known by then are left out of the test, day by day. Settings were chosen on the validation folds, the default;
+`--folds test` is for the final figures. Training sees the payments of the 7 days alone, or with `--training all` those
+of all days since May 6th; in both, earlier payments and labels known by then feed the inputs.
+
+Expected on the test folds: see the model card. Two cores take about a minute a fold and seed, ten with all days.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import tyro
+
+from pipelines.core import device
+from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.trial import Outcome, trial
+from pipelines.fraud import PIPELINE, Settings
+
+FOLDS = {
+    "validation": ("2018-06-20", "2018-06-27", "2018-07-04", "2018-07-11"),
+    "test": ("2018-07-25", "2018-08-01", "2018-08-08", "2018-08-15"),
+}
+FIRST = pd.Timestamp("2018-05-06")
+"""First day of `--training all`: by then a month of history and labels feeds the inputs."""
+DAY = pd.Timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """The settings of the fraud pipeline, and what to run."""
+
+    folds: Literal["validation", "test"] = "validation"
+    """Which four folds; settings are chosen on validation only."""
+    training: Literal["week", "all"] = "week"
+    """Payments to train on: those of the fold's 7 days, or all since May 6th."""
+    seeds: int = 3
+    """Networks to train on each fold."""
+
+
+def fold(records: pd.DataFrame, start: pd.Timestamp, training: str) -> Splits:
+    """The fold whose training week begins at `start`; it has no validation side, since every choice is made before.
+
+    On test day k every customer is left out who has a fraud in the training week or between its last day and day
+    `start + 6 + k`, the last day whose labels are known on the morning of that test day.
+    """
+    days = (records["time"] - start) // DAY
+    customers = records[records.attrs["roles"]["entities"][0]]
+    of_frauds, when = customers[records["label"] == 1], days[records["label"] == 1]
+    test, left_out = [], 0
+    for k in range(7):
+        rows = np.flatnonzero(days == 14 + k)
+        kept = rows[~customers.iloc[rows].isin(of_frauds[when.between(0, 6 + k)]).to_numpy()]
+        test.append(kept)
+        left_out += len(rows) - len(kept)
+    first = FIRST if training == "all" else start
+    train = np.flatnonzero((records["time"] >= first) & (days < 7))
+    reasons = {"payments of customers whose fraud is known": left_out}
+    return Splits(train, np.empty(0, np.int64), np.concatenate(test), "Fraud Detection Handbook", reasons)
+
+
+def outcomes(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, int, Outcome]]:
+    """One trial for each fold and seed, as (start of the fold, seed, outcome)."""
+    for start in FOLDS[options.folds]:
+        for seed in range(options.seeds):
+            machine = device.setup(seed, options.gpus)
+            splits = fold(records, pd.Timestamp(start), options.training)
+            yield start, seed, trial(PIPELINE, records, splits, replace(options, seed=seed), machine)
+
+
+def main(options: Options) -> None:
+    """Prints each trial's figures, then their means, and how far seeds spread.
+
+    Raises:
+        InputError: if the data are not the Handbook's payments.
+    """
+    records = PIPELINE.data.read(Path(options.data), options)
+    last = pd.Timestamp(FOLDS[options.folds][-1]) + 20 * DAY
+    if not records["time"].min() < FIRST < last < records["time"].max():
+        raise InputError(
+            f"{options.data}: expected the Handbook's payments, from {FIRST:%Y-%m-%d} or before to {last:%Y-%m-%d} or "
+            f"later. Received: {records['time'].min():%Y-%m-%d} to {records['time'].max():%Y-%m-%d}."
+        )
+    found = []
+    for start, seed, outcome in outcomes(records, options):
+        for (model, metric), value in outcome.bootstrap.values.items():
+            found.append({"fold": start, "seed": seed, "model": model, "metric": metric, "value": value})
+        reached = [one for one in found if (one["fold"], one["seed"]) == (start, seed)]
+        print(pd.DataFrame(reached).pivot(index="model", columns="metric", values="value").round(4).to_string())
+        print(
+            f"fold {start}, seed {seed}: trained at {outcome.fitted.examples_per_second:,.0f} payments/s\n", flush=True
+        )
+    table = pd.DataFrame(found)
+    by_seed = table.groupby(["model", "metric", "seed"])["value"].mean().unstack("metric")
+    print(f"Mean of the four {options.folds} folds and {options.seeds} seeds, training on {options.training}:")
+    print(by_seed.groupby("model").mean().round(4).to_string())
+    print("\nStandard deviation of the folds' mean over seeds:")
+    print(by_seed.groupby("model").std().round(4).to_string())
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"error: {error}")

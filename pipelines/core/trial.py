@@ -1,0 +1,126 @@
+"""The middle of the line, build → fit → evaluate, without a record of it: what benches loop over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.core import evaluate
+from pipelines.core.batches import predict
+from pipelines.core.device import Device
+from pipelines.core.evaluate import Bootstrap
+from pipelines.core.fit import Fitted, OnEpoch, fit
+from pipelines.core.pipeline import Pipeline, Settings, Splits
+from pipelines.core.rows import Part
+
+NETWORK = "network"
+"""What the network is called beside its baselines."""
+ADAPT_ROWS = 100_000
+"""Training rows that preprocessing layers are adapted to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a trial leaves behind.
+
+    `parts` holds "train", "stopping", "calibration" and "test". `outputs` and `scores` are the network's raw outputs
+    and its calibrated scores on test, `baselines` the scores of each baseline there; `bootstrap` holds every metric
+    of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise.
+    """
+
+    pipeline: Pipeline
+    settings: Settings
+    device: Device
+    splits: Splits
+    facts: dict[str, Any]
+    parts: Mapping[str, Part]
+    network: Any
+    fitted: Fitted
+    outputs: np.ndarray
+    scores: np.ndarray
+    baselines: Mapping[str, np.ndarray]
+    bootstrap: Bootstrap
+    cost: Mapping[str, float]
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Which test rows the headline counts, bool, shape (test,)."""
+        return self.splits.counted
+
+    @cached_property
+    def headline(self) -> Part:
+        """The headline rows of test."""
+        return self.parts["test"].take(self.counted)
+
+    @property
+    def headline_scores(self) -> np.ndarray:
+        """The network's calibrated scores of the headline rows."""
+        return self.scores[self.counted]
+
+
+def trial(
+    pipeline: Pipeline,
+    records: pd.DataFrame,
+    splits: Splits,
+    settings: Settings,
+    machine: Device,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
+    """Learns the facts, trains the network, and scores it and its baselines on test.
+
+    With an empty validation side it trains all epochs, keeps the last weights and leaves the scores uncalibrated:
+    that is how a bench runs a published protocol whose choices were made elsewhere.
+    """
+    clock = Clock()
+    domain = pipeline.report
+    facts = {"module": pipeline.module} | pipeline.data.learn(records.iloc[splits.train], settings)
+    inputs = pipeline.data.decode(records, facts)
+    stopping, calibration = evaluate.halves(records, splits.validation)
+    rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
+    parts = {side: Part(records, at, inputs) for side, at in rows.items()}
+    clock.lap("inputs")
+
+    sample = parts["train"].sample(ADAPT_ROWS, settings.seed)
+    network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
+    augment = getattr(pipeline.data, "augment", None)
+    fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
+    clock.lap("training")
+
+    if len(calibration):
+        facts |= domain.calibrate(predict(network, parts["calibration"]), parts["calibration"], settings)
+    outputs = predict(network, parts["test"])
+    scores = domain.scores(outputs, facts)
+    clock.lap("scoring")
+
+    ladder = domain.baselines(facts, settings, parts["train"], parts["stopping"])
+    baselines = {name: score(parts["test"]) for name, score in ladder}
+    clock.lap("baselines")
+
+    part = parts["test"].take(splits.counted)
+    models = {name: values[splits.counted] for name, values in {NETWORK: scores, **baselines}.items()}
+    clusters = {name: part.frame[name] for name in splits.clusters}
+    bootstrap = evaluate.bootstrap(domain.metrics(part), part.labels, models, part.weights, clusters)
+    clock.lap("intervals")
+    return Outcome(
+        pipeline, settings, machine, splits, facts, parts, network, fitted, outputs, scores, baselines, bootstrap,
+        clock.laps,
+    )  # fmt: skip
+
+
+class Clock:
+    """Seconds spent on each step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Ends the step `name`, which began where the one before it ended."""
+        now = time.perf_counter()
+        self.laps[name], self._last = now - self._last, now
