@@ -184,5 +184,3 @@ def test_the_cost_curve_done_by_hand():
     assert curve["threshold"].tolist() == [np.nextafter(0.9, 1), 0.9, 0.5, 0.1]
     assert curve["cost"].tolist() == pytest.approx([107, 17, 27, 30])
     assert curve["alerts"].tolist() == pytest.approx([0, 1, 2, 3])
-
-

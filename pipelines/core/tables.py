@@ -5,6 +5,7 @@ Every fault is one sentence that names the table, the row as the table's index c
 
 import difflib
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.core.pipeline import InputError
 
 COMPRESSED = {".gz", ".bz2", ".xz", ".zip", ".zst"}
 WORDS = {"false": "0", "no": "0", "true": "1", "yes": "1"}
+MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
 EPOCH = pd.Timestamp("1970-01-01")
 MOST_SECONDS = 1e11  # a larger number counts milliseconds or less, and would stretch every span of time
 
@@ -129,3 +131,23 @@ def identifiers(table: pd.DataFrame, name: str, origin: str) -> pd.Series:
             f"and {second} ({twice.sum():,} such rows)."
         )
     return column.astype("str") if column.dtype == object else column
+
+
+def useless(records: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Those of the feature columns `names` that cannot help a network, with the reason."""
+    order = records["time"].rank() if "time" in records else pd.Series(np.arange(len(records)))
+    sample = records.index[:: 1 + len(records) // 20_000]  # enough to tell a trend
+    for name in names:
+        column = records[name]
+        if column.nunique(dropna=False) <= 1:
+            yield name, "it is constant"
+        elif types.is_datetime64_any_dtype(column):
+            yield name, "it is a date"
+        elif types.is_numeric_dtype(column):
+            ranks = column[sample].rank()
+            if column.nunique() > len(column) / 100 and abs(ranks.corr(order[sample])) > 0.999:
+                yield name, "it grows with time or with the rows, as identifiers do"
+        elif pd.to_datetime(column[sample], errors="coerce", utc=True, format="ISO8601").notna().mean() > 0.5:
+            yield name, "it is a date"
+        elif column.nunique() > min(MOST_CATEGORIES, len(column) / 2):
+            yield name, f"its {column.nunique():,} different texts name things rather than describe them"

@@ -10,9 +10,15 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
 class Settings(pipeline.Settings):
     """What the fraud pipeline can be told."""
 
-    epochs: int = 8
+    epochs: int = 16
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
-    weight_decay: float = 0.01
+    patience: int = 5
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = 1024
+    """Rows in one training step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    weight_decay: float = 0.1
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
     bins: int = 8
     """Bins that each number is cut into, at edges learnt from the training payments."""

@@ -18,7 +18,6 @@ LOOK_BACK = pd.Timedelta(days=10)
 """How long a customer counts as known once a fraud became known: the mean of the 7 to 13 days in the Handbook's test
 weeks. Without a bound, only a quarter of the Handbook's payments would remain after five months."""
 RARE = 10  # training rows below which a category is not learnt
-MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
 FULL_SETS = {"creditcard": (284_807, 492)}  # rows and frauds of public sets whose publishers give no checksum
 RESERVED = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
 DAY = pd.Timedelta(days=1)
@@ -81,7 +80,8 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     records = parse(table[~copies].drop(columns=never), facts, origin)
     _refuse_unusable(records, settings, origin)
 
-    left_out = dict.fromkeys(never, "it gives the label away") | dict(_useless(records, roles))
+    left_out = dict.fromkeys(never, "it gives the label away")
+    left_out |= dict(tables.useless(records, _features(records, roles)))
     records = records.drop(columns=[column for column in left_out if column in records])
     notes += [f"{column} is left out: {reason}." for column, reason in left_out.items()]
     if copies.any():
@@ -294,12 +294,6 @@ def columns(facts: dict) -> dict[str, tuple[str, bool]]:
     return {column: (kind, required) for column, (kind, required) in facts["columns"].items()}
 
 
-def _type(column: pd.Series) -> str:
-    if types.is_numeric_dtype(column):
-        return "double"
-    return "datetime" if types.is_datetime64_any_dtype(column) else "string"
-
-
 def decode(records: pd.DataFrame, facts: dict) -> dict:
     """The network's inputs by name, for every record; see `history.inputs`."""
     from pipelines.fraud import history
@@ -387,26 +381,6 @@ def _refuse_unusable(records: pd.DataFrame, settings: Settings, origin: str) -> 
 def _features(records: pd.DataFrame, roles: dict) -> list[str]:
     """The user's columns that play no role."""
     return [c for c in records if c not in RESERVED and c not in roles["entities"] and c not in roles.values()]
-
-
-def _useless(records: pd.DataFrame, roles: dict) -> Iterator[tuple[str, str]]:
-    """Feature columns that cannot help a network, with the reason."""
-    order = records["time"].rank() if roles["time"] else pd.Series(np.arange(len(records)))
-    sample = records.index[:: 1 + len(records) // 20_000]  # enough to tell a trend
-    for name in _features(records, roles):
-        column = records[name]
-        if column.nunique(dropna=False) <= 1:
-            yield name, "it is constant"
-        elif types.is_datetime64_any_dtype(column):
-            yield name, "it is a date"
-        elif types.is_numeric_dtype(column):
-            ranks = column[sample].rank()
-            if column.nunique() > len(column) / 100 and abs(ranks.corr(order[sample])) > 0.999:
-                yield name, "it grows with time or with the rows, as identifiers do"
-        elif pd.to_datetime(column[sample], errors="coerce", utc=True, format="ISO8601").notna().mean() > 0.5:
-            yield name, "it is a date"
-        elif column.nunique() > min(MOST_CATEGORIES, len(column) / 2):
-            yield name, f"its {column.nunique():,} different texts name things rather than describe them"
 
 
 def _weights(labels: np.ndarray, base_rate: float, origin: str) -> tuple[np.ndarray, float]:

@@ -14,8 +14,10 @@ import pandas as pd
 
 WINDOWS = (1, 7, 30, 90)
 """Days over which an entity's past is summed up; the longest bounds the memory, so that features do not drift."""
-STEPS = 32
+STEPS = 16
 """Latest events of each entity that a network reads."""
+LATEST = 3
+"""Of these, the very latest, which network and trees also read one by one, as columns."""
 CHANNELS = ("event", "age", "amount", "ratio", "own ratio", "known", "fraud")
 """What a network reads of an event: whether there is one, its age in days, the logarithm of its amount, of its amount
 over the current payment's, and of its amount over what was usual for the entity then, whether its label is known, and

@@ -1,5 +1,8 @@
 """The fraud network: one tower for the payment, and one for the latest events of each entity.
 
+The payment's tower reads how the payment stands to its entities' past, and their very latest events one by one. Two
+convolutions read a longer row of events, whose order and distance in time no sum over a window holds.
+
 Frauds begin and end at sharp edges (an amount, a number of days since a terminal's first fraud) that no network of
 this size finds in a column standardised to mean 0. Each number is therefore cut into bins at the edges that best part
 frauds from the rest in the training payments, and enters twice: as the share of each bin that it has filled
@@ -13,13 +16,14 @@ from keras import KerasTensor, layers, ops
 from sklearn.tree import DecisionTreeClassifier
 
 from pipelines.core.pipeline import Settings
-from pipelines.fraud.history import CATEGORIES, CHANNELS, PAYMENT, STEPS, entities
+from pipelines.fraud.history import CATEGORIES, CHANNELS, LATEST, PAYMENT, STEPS, entities
 
 LOSS = keras.losses.BinaryCrossentropy()
 
 LEGITIMATE_PER_FRAUD = 20
 """Legitimate training payments per fraud among which edges are sought; more take longer and move them little."""
 SMALLEST_BIN = 10  # payments
+MINUTE = 1 / 1440  # days
 
 
 def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
@@ -31,26 +35,32 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
         x: inputs of some training payments by name, at which the edges of the bins are found.
         y: their labels, 0 or 1, (n,).
     """
-    payment = keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)
-    inputs, towers = [payment], [_binned(payment, x[PAYMENT], y, settings.bins)]
+    inputs = {PAYMENT: keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)}
+    inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities(facts)}
+    values = ops.convert_to_numpy(_columns(x, facts))
+    towers = [_binned(_columns(inputs, facts), values, y, settings.bins)]
     if facts["categorical"]:
-        codes = keras.Input((len(facts["categorical"]),), name=CATEGORIES, dtype="int32")
-        inputs.append(codes)
-        for column, values in enumerate(facts["categorical"].values()):
-            towers.append(layers.Embedding(len(values) + 1, min(16, len(values)))(codes[:, column]))
+        codes = inputs[CATEGORIES] = keras.Input((len(facts["categorical"]),), name=CATEGORIES, dtype="int32")
+        for column, seen in enumerate(facts["categorical"].values()):
+            towers.append(layers.Embedding(len(seen) + 1, min(16, len(seen)))(codes[:, column]))
     judged = layers.Dense(settings.width, activation="relu")(ops.concatenate(towers, axis=-1))
     judged = layers.Dropout(settings.dropout)(judged)
 
     towers = [judged]
     for entity in entities(facts):
-        events = keras.Input((STEPS, len(CHANNELS)), name=entity)
-        inputs.append(events)
-        towers.append(_attended(judged, events, settings.width // 2))
+        towers.append(layers.Dropout(settings.dropout)(_read(inputs[entity], settings.width // 4)))
     hidden = ops.concatenate(towers, axis=-1)
     for _ in range(settings.depth - 1):
         hidden = layers.Dropout(settings.dropout)(layers.Dense(settings.width, activation="relu")(hidden))
     probability = layers.Dense(1, activation="sigmoid", dtype="float32", name="probability")(hidden)
     return keras.Model(inputs, probability, name="fraud")
+
+
+def _columns(inputs: dict, facts: dict) -> KerasTensor:
+    """The payment's columns and the very latest events of each entity side by side, (n, columns)."""
+    width = LATEST * (len(CHANNELS) - 1)
+    latest = [ops.reshape(inputs[entity][:, -LATEST:, 1:], (-1, width)) for entity in entities(facts)]
+    return ops.concatenate([inputs[PAYMENT], *latest], axis=1)
 
 
 def _binned(columns: KerasTensor, values: np.ndarray, labels: np.ndarray, bins: int) -> KerasTensor:
@@ -99,12 +109,12 @@ def _edges(numbers: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
     return np.unique(tree.tree_.threshold[tree.tree_.feature >= 0])
 
 
-def _attended(judged: KerasTensor, events: KerasTensor, width: int) -> KerasTensor:
-    """What the payment, (n, d), finds in the latest events of an entity, (n, STEPS, CHANNELS): (n, width)."""
-    exists = events[..., :1]
-    encoded = layers.Dense(width, activation="relu")(ops.concatenate([events, ops.log1p(events[..., 1:2])], axis=-1))
-    encoded = layers.Dense(width, activation="relu")(encoded)
-    query = layers.Dense(width)(judged)[:, None, :]
-    match = ops.sum(layers.Dense(width)(encoded) * query, axis=-1, keepdims=True) / width**0.5
-    weight = ops.softmax(match - 1e4 * (1 - exists), axis=1) * exists
-    return ops.sum(weight * encoded, axis=1)
+def _read(events: KerasTensor, width: int) -> KerasTensor:
+    """What two convolutions find among the latest events of an entity, (n, STEPS, CHANNELS): (n, 3 x width)."""
+    exists, age = events[..., :1], events[..., CHANNELS.index("age") :][..., :1]
+    # Ages count by their order of magnitude: bursts are minutes apart, habits weeks. About -1 to 3.
+    magnitude = exists * (ops.log(age + MINUTE) - np.log(MINUTE) - 4) / 4
+    found = ops.concatenate([events, magnitude], axis=-1)
+    found = layers.Conv1D(width, 3, padding="causal", activation="relu")(found)
+    found = layers.Conv1D(width, 3, padding="causal", strides=2, activation="relu")(found)
+    return ops.concatenate([ops.max(found, axis=1), ops.mean(found, axis=1), found[:, -1]], axis=-1)

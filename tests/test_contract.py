@@ -1,0 +1,161 @@
+"""What every pipeline must do, the toy among them: one test for each promise of CONTRIBUTING.md."""
+
+import ast
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.core.batches import predict
+from pipelines.core.pipeline import Gate, Pipeline, discover
+from pipelines.core.rows import Part
+
+PIPELINES = [*discover().values(), *discover("toys").values()]
+FILES = {"__init__.py", "data.py", "demo.py", "model.py", "report.py"}
+ROWS = 3_000
+"""The last training rows and the first of the other sides: enough to see shapes, and quick."""
+
+
+class Case:
+    """A pipeline on its demo data, up to a network that was built but not trained."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline, self.settings = pipeline, pipeline.settings()
+        self.records = pipeline.data.read(None, self.settings)
+        self.splits = pipeline.data.split(self.records, self.settings)
+        self.facts = pipeline.data.learn(self.records.iloc[self.splits.train], self.settings)
+        self.inputs = pipeline.data.decode(self.records, self.facts)
+        train, validation, test = self.splits.train[-ROWS:], self.splits.validation[:ROWS], self.splits.test[:ROWS]
+        self.train, self.validation, self.test = (
+            Part(self.records, rows, self.inputs) for rows in (train, validation, test)
+        )
+        self.network = pipeline.model.build(self.facts, self.settings, self.train.x(), self.train.labels)
+
+
+@pytest.fixture(scope="module", params=PIPELINES, ids=lambda pipeline: pipeline.name)
+def case(request):
+    return Case(request.param)
+
+
+def test_a_domain_is_a_folder_with_the_fixed_file_set(case):
+    folder = Path(case.pipeline.data.__file__).parent
+    assert {path.name for path in folder.glob("*.py")} >= FILES
+    assert len({path.name for path in folder.glob("*.py")} - FILES - {"commands.py"}) <= 2
+    if case.pipeline.package == "pipelines":
+        assert (folder / "README.md").exists()
+
+
+def test_only_the_plumbing_knows_tensorflow_and_mlflow(case):
+    for path in Path(case.pipeline.data.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert not {name.split(".")[0] for name in names} & {"tensorflow", "jax", "mlflow"}, path
+
+
+def test_records_carry_an_id_and_a_label_and_nothing_is_missing_from_them(case):
+    assert {"id", "label"} <= set(case.records)
+    assert case.records["id"].is_unique
+    assert (case.records["label"] >= 0).all()
+
+
+def test_sides_are_ascending_disjoint_and_labelled(case):
+    rows = np.concatenate(list(case.splits.sides().values()))
+    assert len(np.unique(rows)) == len(rows)
+    assert all((np.diff(side) > 0).all() for side in case.splits.sides().values())
+    assert case.splits.rule
+    assert set(case.splits.clusters) <= set(case.records)
+
+
+def test_facts_survive_json(case):
+    assert json.loads(json.dumps(case.facts)) == case.facts
+    assert set(case.facts["features"]) <= set(case.records)
+
+
+def test_inputs_cover_every_record_and_gather_what_is_asked_for(case):
+    assert {tensor.name for tensor in case.network.inputs} == set(case.inputs)
+    for values in case.inputs.values():
+        assert values.shape[0] == len(case.records)
+        gathered = values[np.array([5, 3, 5])]
+        assert gathered.shape == (3, *values.shape[1:])
+        assert gathered.dtype == values.dtype
+        assert np.array_equal(gathered[0], gathered[2], equal_nan=True)
+
+
+def test_the_same_records_decode_to_the_same_inputs(case):
+    again = case.pipeline.data.decode(case.records.copy(), case.facts)
+    rows = case.test.rows[:50]
+    assert all(np.array_equal(again[name][rows], case.inputs[name][rows], equal_nan=True) for name in again)
+
+
+def test_the_network_is_made_of_stock_layers_and_survives_saving(case, tmp_path):
+    case.network.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    few = case.test.take(np.arange(64))
+    assert np.array_equal(predict(loaded, few), predict(case.network, few))
+
+
+def test_outputs_are_finite_float32_numbers(case):
+    outputs = predict(case.network, case.test)
+    assert outputs.dtype == np.float32
+    assert outputs.shape[0] == len(case.test)
+    assert np.isfinite(outputs).all()
+
+
+def test_calibration_scores_and_decisions_go_together(case):
+    outputs = predict(case.network, case.validation)
+    facts = case.facts | case.pipeline.report.calibrate(outputs, case.validation, case.settings)
+    assert json.loads(json.dumps(facts)) == facts
+    tested = predict(case.network, case.test)
+    scores = case.pipeline.report.scores(tested, facts)
+    assert len(scores) == len(case.test)
+    assert np.isfinite(scores).all()
+    decisions = case.pipeline.report.decide(tested, facts, case.test)
+    assert isinstance(decisions, pd.DataFrame)
+    assert len(decisions) == len(case.test)
+
+
+def test_metrics_include_the_headline_and_prefer_the_truth_to_noise(case):
+    labels = case.test.labels
+    metrics = case.pipeline.report.metrics(case.test)
+    headline = case.pipeline.headline
+    noise = np.random.default_rng(0).random(len(labels))
+    truth = metrics[headline.name](labels, labels.astype(float))(case.test.weights)
+    chance = metrics[headline.name](labels, noise)(case.test.weights)
+    assert (truth > chance) == headline.higher
+    assert all(np.isfinite(metric(labels, noise)(case.test.weights)) for metric in metrics.values())
+
+
+def test_gates_name_baselines_that_exist(case):
+    train = case.train.take(np.sort(np.random.default_rng(0).permutation(len(case.train))[:1500]))
+    ladder = {}
+    for name, score in case.pipeline.report.baselines(case.facts, case.settings, train, case.validation):
+        ladder[name] = score(case.test)
+        assert ladder[name].shape[0] == len(case.test)
+        assert np.isfinite(ladder[name]).all()
+    named = {gate.than for gate in case.pipeline.gates if isinstance(gate, Gate) and isinstance(gate.than, str)}
+    assert named <= set(ladder)
+
+
+def test_the_schema_of_requests_names_every_feature(case):
+    columns = case.pipeline.data.columns(case.facts)
+    assert set(case.facts["features"]) <= set(columns)
+    kinds = {kind for kind, _ in columns.values()}
+    assert kinds <= {"double", "long", "string", "datetime", "binary", "boolean"}
+
+
+def test_a_later_record_changes_no_earlier_input(case):
+    """Whatever is appended after the last test record, with any label, must leave every earlier input as it was."""
+    if "time" not in case.records:
+        pytest.skip("the records have no time")
+    last = case.records.iloc[-500:].copy()
+    last["time"] += case.records["time"].max() - last["time"].min() + pd.Timedelta(seconds=1)
+    last["label"] = 1 - last["label"]
+    longer = pd.concat([case.records, last], ignore_index=True)
+    longer.attrs = case.records.attrs
+    again = case.pipeline.data.decode(longer, case.facts)
+    rows = case.test.rows
+    assert all(np.array_equal(again[name][rows], case.inputs[name][rows], equal_nan=True) for name in again)
