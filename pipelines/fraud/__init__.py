@@ -10,23 +10,23 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
 class Settings(pipeline.Settings):
     """What the fraud pipeline can be told."""
 
-    epochs: int = 16
+    epochs: int = 10
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
     patience: int = 5
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 1024
     """Rows in one training step."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
-    bins: int = 8
+    bins: int = 6
     """Bins that each number is cut into, at edges learnt from the training payments."""
     width: int = 64
     """Units of each hidden layer."""
     depth: int = 2
     """Hidden layers."""
-    dropout: float = 0.4
+    dropout: float = 0.3
     """Share of hidden units left out at random in training."""
     label: str = ""
     """Column of 0 (legitimate) and 1 (fraud); recognised in known layouts."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-WINDOWS = (1, 7, 30, 90)
-"""Days over which an entity's past is summed up; the longest bounds the memory, so that features do not drift."""
+WINDOWS = {"1 hour": 1 / 24, "1 day": 1, "7 days": 7, "30 days": 30, "90 days": 90}
+"""Spans over which an entity's past is summed up, in days; the longest bounds the memory, so that no feature drifts."""
+LONGEST = "90 days"
 STEPS = 16
 """Latest events of each entity that a network reads."""
 LATEST = 3
@@ -41,7 +42,7 @@ class Timeline:
         begin: int64 (n,), position of the entity's first event.
         end: int64 (n,), position behind the last strictly earlier event of the entity.
         known: int64 (n,), position behind the last event whose label may be known.
-        starts: by window in days, int64 (n,), position of the first event in [time - window, time).
+        starts: by window, int64 (n,), position of the first event in [time - window, time).
         known_starts: the same in [time - delay - window, time - delay].
     """
 
@@ -52,8 +53,8 @@ class Timeline:
     begin: np.ndarray
     end: np.ndarray
     known: np.ndarray
-    starts: dict[int, np.ndarray]
-    known_starts: dict[int, np.ndarray]
+    starts: dict[str, np.ndarray]
+    known_starts: dict[str, np.ndarray]
 
     def age(self, position: np.ndarray, exists: np.ndarray) -> np.ndarray:
         """Days from the event at `position` to each event, float64 (n,); NaN where it does not exist."""
@@ -62,7 +63,7 @@ class Timeline:
 
     def usual(self) -> np.ndarray:
         """Mean amount over the longest window before each event, known frauds apart, float64 (n,)."""
-        start, end = self.starts[max(WINDOWS)], self.end
+        start, end = self.starts[LONGEST], self.end
         known = np.maximum(self.known, start)
         fraud = self.label == 1
         spent, stolen, frauds = _sums(self.amount), _sums(self.amount * fraud), _counts(fraud)
@@ -159,22 +160,22 @@ def _columns(
 
 def _past(events: Timeline, has_amount: bool) -> Iterator[tuple[str, np.ndarray]]:
     """What an entity did before each of its events: (name, (n,) by position), NaN where there is nothing to tell."""
-    longest, end, known = max(WINDOWS), events.end, events.known
+    end, known = events.end, events.known
     fraud, legitimate = events.label == 1, events.label == 0
     frauds, labels = _counts(fraud), _counts(fraud | legitimate)
 
     yield "is new", end == events.begin
-    yield "days since first event", events.age(events.starts[longest], events.starts[longest] < end)
-    yield "days since latest event", events.age(end - 1, end > events.starts[longest])
-    for days, start in events.starts.items():
-        yield f"events in {days} days", end - start
-    for days, start in events.known_starts.items():
+    yield "days since first event", events.age(events.starts[LONGEST], events.starts[LONGEST] < end)
+    yield "days since latest event", events.age(end - 1, end > events.starts[LONGEST])
+    for span, start in events.starts.items():
+        yield f"events in {span}", end - start
+    for span, start in events.known_starts.items():
         count = frauds[known] - frauds[start]
-        yield f"known frauds in {days} days", count
-        yield f"known fraud rate in {days} days", _mean(count, labels[known] - labels[start])
+        yield f"known frauds in {span}", count
+        yield f"known fraud rate in {span}", _mean(count, labels[known] - labels[start])
 
     # Frauds come in spells: how long the present one has lasted, and how long ago the last sign of an end was.
-    start = events.known_starts[longest]
+    start = events.known_starts[LONGEST]
     next_fraud, latest_fraud = _next(fraud), _latest(fraud)[known]
     latest_legitimate = np.maximum(_latest(legitimate)[known], start - 1)
     run = next_fraud[latest_legitimate + 1]
@@ -182,17 +183,17 @@ def _past(events: Timeline, has_amount: bool) -> Iterator[tuple[str, np.ndarray]
     yield "days since latest known legitimate", events.age(latest_legitimate, latest_legitimate >= start)
     yield "frauds in the latest known run", frauds[known] - frauds[latest_legitimate + 1]
     yield "days since start of the latest known run", events.age(run, run < known)
-    for days, start in events.known_starts.items():
+    for span, start in events.known_starts.items():
         first = next_fraud[start]
-        yield f"days since first known fraud in {days} days", events.age(first, first < known)
+        yield f"days since first known fraud in {span}", events.age(first, first < known)
 
     if has_amount:
         spent, usual = _sums(events.amount), events.usual()
         yield "amount to usual", _log_ratio(events.amount, usual)
-        for days, start in events.starts.items():
+        for span, start in events.starts.items():
             mean = _mean((spent[end] - spent[start]) / _FIXED, end - start)
-            yield f"amount to mean of {days} days", _log_ratio(events.amount, mean)
-            yield f"mean of {days} days to usual", _log_ratio(mean, usual)
+            yield f"amount to mean of {span}", _log_ratio(events.amount, mean)
+            yield f"mean of {span} to usual", _log_ratio(mean, usual)
 
 
 def _timeline(records: pd.DataFrame, entity: str, facts: dict) -> Timeline:
@@ -222,8 +223,8 @@ def _timeline(records: pd.DataFrame, entity: str, facts: dict) -> Timeline:
         begin=begin,
         end=end,
         known=known,
-        starts={days: np.maximum(position(days), begin) for days in WINDOWS},
-        known_starts={days: np.clip(position(delay + days), begin, known) for days in WINDOWS},
+        starts={span: np.maximum(position(days), begin) for span, days in WINDOWS.items()},
+        known_starts={span: np.clip(position(delay + days), begin, known) for span, days in WINDOWS.items()},
     )
 
 
