@@ -29,7 +29,7 @@ def test_a_network_answers_and_trains_on_jax_as_on_tensorflow(pipeline, tmp_path
     pytest.importorskip("jax")
     settings = pipeline.settings()
     records = pipeline.data.read(None, settings)
-    records = records.iloc[:20_000]
+    records = records.iloc[:80_000]
     splits = pipeline.data.split(records, settings)
     facts = pipeline.data.learn(records.iloc[splits.train], settings)
     train = Part(records, splits.train, pipeline.data.decode(records, facts))

@@ -51,7 +51,7 @@ def refusal(records, splits, pipeline=DROP, **options) -> str:
 
 def test_clean_records_pass_unchanged():
     records, splits = clean()
-    records["group"] = np.repeat(["x", "y", "z"], [150, 75, 75])
+    records["group"] = np.repeat(["w", "x", "y", "z"], [150, 40, 35, 75])
     records["known_at"] = records["time"]
     checked = checks.refuse_leaks(REFUSE, records, splits, features=FEATURES)
     assert checked.left_out == {}
@@ -150,7 +150,7 @@ def test_records_without_a_group_belong_to_none():
 
 @given(groups=arrays(int, 30, elements=st.integers(0, 20)), sides=arrays(int, 30, elements=st.integers(0, 3)))
 def test_groups_are_refused_if_and_only_if_one_is_on_two_sides(groups, sides):
-    labels = np.tile([0, 1], 18)
+    labels = np.linspace(0, 1, 36)  # quantities, so that no half of validation can lack a class
     groups = np.concatenate([groups, [100, 100, 101, 101, 102, 102]])  # so that no side is empty
     sides = np.concatenate([sides, [0, 0, 1, 1, 2, 2]])  # side 3 is left out of the split
     records = pd.DataFrame({"id": range(36), "label": labels, "group": groups, "x": range(36)})
@@ -319,7 +319,8 @@ def test_four_positives_are_too_few_to_judge_a_column_by():
     rows = splits.validation
     positive = records["label"].to_numpy()[rows] == 1
     for few in (4, 5):
-        chosen = np.sort(np.concatenate([rows[~positive], rows[positive][:few]]))
+        spread = np.linspace(0, positive.sum() - 1, few).astype(int)  # in both halves of validation
+        chosen = np.sort(np.concatenate([rows[~positive], rows[positive][spread]]))
         if few == 4:
             checks.refuse_leaks(DROP, records, replace(splits, validation=chosen), features=FEATURES)
         else:

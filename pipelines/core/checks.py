@@ -32,7 +32,7 @@ def refuse_leaks(
     """The splits, free of leaks as far as can be checked; raises InputError with an example of what leaks.
 
     Training and validation records that are byte-identical to one on a later side are left out and counted where
-    the pipeline's `duplicates` is "drop". Everything else is refused: an empty side or one that lacks a class, a
+    the pipeline's `duplicates` is "drop". Everything else is refused: an empty side, a side or half of validation that lacks a class, a
     group on two sides, sides that overlap in time, labels that were not known when the next side began, and a
     column of `features` (the user's own names) that gives the label away and is not in `allow_column`.
     """
@@ -45,6 +45,7 @@ def refuse_leaks(
     if "group" in records:
         _refuse_shared_groups(records, splits)
     if has_classes(records["label"]):
+        _refuse_thin_halves(records, splits)
         _refuse_telling_columns(records, splits, [name for name in features if name not in allow_column])
     return splits
 
@@ -85,15 +86,22 @@ def _refuse_thin_sides(records: pd.DataFrame, splits: Splits) -> None:
     classes = np.unique(np.concatenate([labels[rows] for rows in splits.sides().values()]))
     if len(classes) < 2:
         raise InputError(f"Labels of at least two classes are needed. Received: only {classes[0]}")
-    stopping, calibration = halves(records, splits.validation)
-    cut = {
-        "the half of validation that stops training": stopping,
-        "the half of validation that calibrates": calibration,
-    }
-    for side, rows in (splits.sides() | cut).items():
+    for side, rows in splits.sides().items():
         missing = np.setdiff1d(classes, labels[rows])
         if len(missing):
             raise InputError(f"No record of class {missing[0]} among the {len(rows):,} of {side}. Left out: {left_out}")
+
+
+def _refuse_thin_halves(records: pd.DataFrame, splits: Splits) -> None:
+    labels = records["label"].to_numpy()
+    purposes = ("stops training", "calibrates")
+    for purpose, rows in zip(purposes, halves(records, splits.validation), strict=True):
+        missing = np.setdiff1d(labels[splits.validation], labels[rows])
+        if len(missing):
+            raise InputError(
+                f"No record of class {missing[0]} among the {len(rows):,} of the half of validation that {purpose}: "
+                "more data is needed."
+            )
 
 
 def _refuse_overlap(records: pd.DataFrame, splits: Splits) -> None:

@@ -89,7 +89,9 @@ def _trees(facts: dict, settings: Settings, sample: Part, weights: np.ndarray, v
         }
     # Even weights are left out: given any, scikit-learn spends many seconds on weighted bins.
     uneven = weights if np.ptp(weights) > 0 else None
-    model.fit(_flat(sample, events), sample.labels, sample_weight=uneven, **judged)
+    columns = _flat(sample, events)
+    columns[:, np.isnan(columns).all(axis=0)] = 0  # scikit-learn cannot bin a column without a number
+    model.fit(columns, sample.labels, sample_weight=uneven, **judged)
     return lambda part: model.predict_proba(_flat(part, events))[:, 1]
 
 
