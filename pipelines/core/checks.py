@@ -32,9 +32,10 @@ def refuse_leaks(
     """The splits, free of leaks as far as can be checked; raises InputError with an example of what leaks.
 
     Training and validation records that are byte-identical to one on a later side are left out and counted where
-    the pipeline's `duplicates` is "drop". Everything else is refused: an empty side, a side or half of validation that lacks a class, a
-    group on two sides, sides that overlap in time, labels that were not known when the next side began, and a
-    column of `features` (the user's own names) that gives the label away and is not in `allow_column`.
+    the pipeline's `duplicates` is "drop". Everything else is refused: an empty side, a side or a half of validation
+    that lacks a class, a group on two sides, sides that overlap in time, labels that were not known when the next
+    side began, and a column of `features` (the user's own names) that gives the label away and is not in
+    `allow_column`.
     """
     splits = _settle_duplicates(pipeline, records, splits)
     _refuse_thin_sides(records, splits)
