@@ -67,11 +67,12 @@ def fold(records: pd.DataFrame, start: pd.Timestamp, training: str) -> Splits:
 
 def outcomes(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, int, Outcome]]:
     """One trial for each fold and seed, as (start of the fold, seed, outcome)."""
+    inputs = PIPELINE.data.decode(records, PIPELINE.data.learn(records, options))  # these facts are alike in every fold
     for start in FOLDS[options.folds]:
+        splits = fold(records, pd.Timestamp(start), options.training)
         for seed in range(options.seeds):
-            machine = device.setup(seed, options.gpus)
-            splits = fold(records, pd.Timestamp(start), options.training)
-            yield start, seed, trial(PIPELINE, records, splits, replace(options, seed=seed), machine)
+            settings, machine = replace(options, seed=seed), device.setup(seed, options.gpus)
+            yield start, seed, trial(PIPELINE, records, splits, settings, machine, inputs=inputs, resamplings=0)
 
 
 def main(options: Options) -> None:

@@ -17,7 +17,7 @@ from pipelines.core.device import Device
 from pipelines.core.evaluate import Bootstrap
 from pipelines.core.fit import Fitted, OnEpoch, fit
 from pipelines.core.pipeline import Pipeline, Settings, Splits
-from pipelines.core.rows import Part
+from pipelines.core.rows import Part, Rows
 
 NETWORK = "network"
 """What the network is called beside its baselines."""
@@ -71,16 +71,19 @@ def trial(
     settings: Settings,
     machine: Device,
     on_epoch: OnEpoch | None = None,
+    inputs: Mapping[str, Rows] | None = None,
+    resamplings: int = 500,
 ) -> Outcome:
     """Learns the facts, trains the network, and scores it and its baselines on test.
 
     With an empty validation side it trains all epochs, keeps the last weights and leaves the scores uncalibrated:
-    that is how a bench runs a published protocol whose choices were made elsewhere.
+    that is how a bench runs a published protocol whose choices were made elsewhere. It may also hand in the `inputs`
+    that `decode` gave for the same records and facts, and ask for no `resamplings` where it prints no intervals.
     """
     clock = Clock()
     domain = pipeline.report
     facts = {"module": pipeline.module} | pipeline.data.learn(records.iloc[splits.train], settings)
-    inputs = pipeline.data.decode(records, facts)
+    inputs = pipeline.data.decode(records, facts) if inputs is None else inputs
     stopping, calibration = evaluate.halves(records, splits.validation)
     rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
     parts = {side: Part(records, at, inputs) for side, at in rows.items()}
@@ -105,7 +108,7 @@ def trial(
     part = parts["test"].take(splits.counted)
     models = {name: values[splits.counted] for name, values in {NETWORK: scores, **baselines}.items()}
     clusters = {name: part.frame[name] for name in splits.clusters}
-    bootstrap = evaluate.bootstrap(domain.metrics(part), part.labels, models, part.weights, clusters)
+    bootstrap = evaluate.bootstrap(domain.metrics(part), part.labels, models, part.weights, clusters, resamplings)
     clock.lap("intervals")
     return Outcome(
         pipeline, settings, machine, splits, facts, parts, network, fitted, outputs, scores, baselines, bootstrap,

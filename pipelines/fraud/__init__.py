@@ -16,7 +16,7 @@ class Settings(pipeline.Settings):
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 1024
     """Rows in one training step."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     """Peak learning rate."""
     weight_decay: float = 0.1
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
