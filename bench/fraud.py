@@ -71,7 +71,8 @@ def outcomes(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, int
     for start in FOLDS[options.folds]:
         splits = fold(records, pd.Timestamp(start), options.training)
         for seed in range(options.seeds):
-            settings, machine = replace(options, seed=seed), device.setup(seed, options.gpus)
+            settings = replace(options, seed=seed)
+            machine = device.setup(seed, options.device, options.precision, options.gpus)
             yield start, seed, trial(PIPELINE, records, splits, settings, machine, inputs=inputs, resamplings=0)
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.core.pipeline import InputError
+
 
 @dataclass(frozen=True)
 class Device:
@@ -49,39 +51,57 @@ def quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def setup(seed: int, gpus: int = 1) -> Device:
+def setup(seed: int, device: str = "auto", precision: str = "auto", gpus: int = 1) -> Device:
     """Seeds every generator, claims up to `gpus` GPUs and sets the precision.
 
-    On a CPU the operations are made deterministic, so that a seed repeats to the bit. A GPU trains in bfloat16 where
-    it has it (compute capability 8.0 and up); `mixed_bfloat16` on a CPU is slower than float32 for small networks.
+    On a CPU the operations are made deterministic, so that a seed repeats to the bit. Left to "auto", a GPU trains in
+    bfloat16 where it has it (compute capability 8.0 and up) and a CPU in float32, which small networks prefer there.
+
+    Raises:
+        InputError: if fewer GPUs can be used than `device` "gpu" or `gpus` ask for.
     """
     import keras
 
     keras.utils.set_random_seed(seed)
     backend = keras.backend.backend()
-    names, bfloat16 = _tensorflow_gpus(gpus) if backend == "tensorflow" else _jax_gpus(gpus)
-    precision = "mixed_bfloat16" if bfloat16 else "float32"
+    find = _tensorflow_gpus if backend == "tensorflow" else _jax_gpus
+    names, bfloat16 = find(0 if device == "cpu" else gpus)
+    wanted = gpus if gpus > 1 else int(device == "gpu")
+    if len(names) < wanted and device != "cpu":
+        raise InputError(
+            f"--device {device} --gpus {gpus}: expected {wanted} GPU{'s' * (wanted > 1)} that {backend} can use. "
+            f"Received: {len(names)}; 'make doctor' says why."
+        )
+    if precision == "auto":
+        precision = "bfloat16" if bfloat16 else "float32"
+    precision = {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
     keras.config.set_dtype_policy(precision)
-    device = names[0] if names else platform.processor() or platform.machine()
-    return Device(backend, device, len(names), precision, psutil.cpu_count() or 1)
+    found = names[0] if names else platform.processor() or platform.machine()
+    return Device(backend, found, len(names), precision, psutil.cpu_count() or 1)
 
 
 def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")[:most]
+    tf.config.set_visible_devices(gpus, "GPU")
     if not gpus:
         tf.config.experimental.enable_op_determinism()
         return [], False
-    tf.config.set_visible_devices(gpus, "GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     if len(gpus) > 1:
-        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy())
-    return [d.get("device_name", "GPU") for d in details], all(
-        d.get("compute_capability", (0,))[0] >= 8 for d in details
-    )
+        mirror([f"GPU:{number}" for number in range(len(gpus))])
+    capable = all(found.get("compute_capability", (0,))[0] >= 8 for found in details)
+    return [found.get("device_name", "GPU") for found in details], capable
+
+
+def mirror(devices: list[str]) -> None:
+    """From here on TensorFlow trains every network on all `devices` at once, each on its share of a batch."""
+    import tensorflow as tf
+
+    tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(devices))
 
 
 def _jax_gpus(most: int) -> tuple[list[str], bool]:
@@ -89,6 +109,8 @@ def _jax_gpus(most: int) -> tuple[list[str], bool]:
     import keras
 
     gpus = [device for device in jax.devices() if device.platform == "gpu"][:most]
+    if most == 0:
+        jax.config.update("jax_default_device", jax.devices("cpu")[0])
     if len(gpus) > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=[f"gpu:{gpu.id}" for gpu in gpus]))
     capabilities = [float(getattr(gpu, "compute_capability", 0) or 0) for gpu in gpus]

@@ -82,8 +82,12 @@ class Settings:
     """Whether records may be stored in the run: none, ids, or full; auto is full on demo data and ids on your own."""
     allow_column: tuple[str, ...] = ()
     """Columns that may separate the labels all by themselves, after you have made sure that they are no leak."""
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """What to compute on; auto takes a GPU where there is one."""
     gpus: int = 1
-    """GPUs to train on, where there are any."""
+    """GPUs to train on, each with its share of a batch."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the hidden layers; auto is bfloat16 on GPUs that have it, else float32."""
     name: str = ""
     """Registered model that the version joins; by default the pipeline's name on your own data, else PIPELINE-DATA."""
 

@@ -38,7 +38,7 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
     features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
     splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
 
-    machine = device.setup(settings.seed, settings.gpus)
+    machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
         looks = record.begin(pipeline, settings, machine, origin, records, splits)
         outcome = trial(pipeline, records, splits, settings, machine, tracking.log_epoch)

@@ -1,0 +1,63 @@
+"""Devices: what is asked for and is not there is refused; several devices train one network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipelines.core import device
+from pipelines.core.pipeline import InputError
+
+# A process of its own, since a second network under a mirrored strategy fails in one (Keras 3 on TensorFlow).
+MIRRORED = """
+import json, sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import numpy as np
+from pipelines.core import device
+from pipelines.core.batches import predict
+from pipelines.core.fit import fit
+from tests.test_fit import LOSS, SETTINGS, network, parts
+
+machine = device.setup(0)
+if sys.argv[1] == "two":
+    device.mirror(["CPU:0", "CPU:1"])
+model, (train, stopping) = network(), parts()
+fitted = fit(model, LOSS, train, stopping, SETTINGS, machine)
+print(json.dumps({"replicas": tf.distribute.get_strategy().num_replicas_in_sync, "losses": fitted.epochs}))
+"""
+
+
+@pytest.fixture
+def no_gpu():
+    if device.setup(0).accelerators:
+        pytest.skip("this machine has a GPU")
+
+
+@pytest.mark.parametrize("asked", [{"device": "gpu"}, {"gpus": 2}])
+def test_a_gpu_that_is_absent_is_refused(no_gpu, asked):
+    with pytest.raises(InputError, match=r"expected \d GPUs? .* Received: 0; 'make doctor' says why"):
+        device.setup(0, **asked)
+
+
+def test_precision_follows_the_setting(no_gpu):
+    assert device.setup(0, precision="bfloat16").precision == "mixed_bfloat16"
+    assert device.setup(0).precision == "float32"
+
+
+def test_two_devices_train_one_network_as_one_does():
+    def trained(devices: str) -> dict:
+        command = [sys.executable, "-c", MIRRORED, devices]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    one, two = trained("one"), trained("two")
+    assert (one["replicas"], two["replicas"]) == (1, 2)
+    # Dropout draws differently on two devices; that apart, they see the same batches.
+    for alone, shared in zip(one["losses"], two["losses"], strict=True):
+        assert shared["val_loss"] == pytest.approx(alone["val_loss"], rel=0.1)
