@@ -90,7 +90,7 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
         notes.append(f"Labels are taken to be known after {delay:g} days: --label-delay-days says otherwise.")
     if not (roles["time"] and roles["entities"]):
         missing = " and no ".join(["time"] * (not roles["time"]) + ["entities"] * (not roles["entities"]))
-        notes.append(f"There is no {missing}: payments are judged without their history.")
+        notes.append(f"No {missing} given: payments are judged without their history.")
     if settings.base_rate:
         records["weight"], weight = _weights(records["label"].to_numpy(), settings.base_rate, origin)
         notes.append(
