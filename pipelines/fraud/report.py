@@ -125,7 +125,7 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     """
     part, probability, roles = outcome.headline, outcome.headline_scores, outcome.facts["roles"]
     labels, weights, threshold = part.labels, part.weights, outcome.facts["threshold"]
-    models = {name: values[outcome.counted] for name, values in outcome.baselines.items()}
+    models = {name: values[outcome.counted] for name, values in outcome.baselines.items() if name != "prevalence"}
     yield "precision and recall", figures.pr_curve(labels, {"network": probability} | models, weights)
     yield from _at_budget(part, probability >= threshold, roles)
     if roles["time"]:
