@@ -14,11 +14,11 @@ class Settings(pipeline.Settings):
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
     patience: int = 5
     """Epochs without a better validation loss before training stops."""
-    batch_size: int = 1024
+    batch_size: int = 512
     """Rows in one training step."""
-    learning_rate: float = 8e-3
+    learning_rate: float = 5e-3
     """Peak learning rate."""
-    weight_decay: float = 0.1
+    weight_decay: float = 0.3
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
     bins: int = 6
     """Bins that each number is cut into, at edges learnt from the training payments."""
@@ -26,7 +26,7 @@ class Settings(pipeline.Settings):
     """Units of each hidden layer."""
     depth: int = 2
     """Hidden layers."""
-    dropout: float = 0.3
+    dropout: float = 0.35
     """Share of hidden units left out at random in training."""
     label: str = ""
     """Column of 0 (legitimate) and 1 (fraud); recognised in known layouts."""
