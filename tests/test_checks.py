@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core import checks, manifest, sources
+from pipelines.core import checks, manifest, sources, tracking
 from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
 
 DROP = Pipeline("toy", "Toy", Settings, Metric("roc_auc"), ())
@@ -399,3 +399,32 @@ def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else(real_d
     with pytest.raises(InputError, match="TX_FRAUD_SCENARIO"):
         checks.refuse_leaks(DROP, records, splits, features=features)
     checks.refuse_leaks(DROP, records, splits, ("TX_FRAUD_SCENARIO",), features)
+
+
+# Sides that a champion has fixed
+
+
+def champion(monkeypatch, begin: str, features: str) -> tracking.Version:
+    """A version whose test period begins at `begin`."""
+    summary = {"test": {"time": [begin, "2024-12-31"]}}
+    monkeypatch.setattr(manifest, "load", lambda version: (summary, pd.DataFrame()))
+    return tracking.Version("toy", 7, "run", {"features": features})
+
+
+def test_what_comes_before_the_test_period_of_the_champion_is_left_out_of_test(monkeypatch):
+    records, splits = clean()
+    bound = champion(monkeypatch, str(records["time"].iloc[260]), "amount\nshop")
+    kept = manifest.keep_sides(splits, records, bound)
+    np.testing.assert_array_equal(kept.test, np.arange(260, 300))
+    assert kept.left_out == {"test records from before the test period of version 7": 35}
+
+
+def test_records_that_are_all_from_before_it_are_refused_with_the_way_out(monkeypatch):
+    records, splits = clean()
+    with pytest.raises(InputError, match=r"75 test records are all from before 2030.* version 7 of toy .* --name"):
+        manifest.keep_sides(splits, records, champion(monkeypatch, "2030-01-01", "amount"))
+
+
+def test_a_champion_of_another_kind_of_records_binds_nothing(monkeypatch):
+    records, splits = clean()
+    assert manifest.keep_sides(splits, records, champion(monkeypatch, "2030-01-01", "V1\nV2")) is splits

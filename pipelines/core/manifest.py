@@ -13,7 +13,7 @@ from pandas.api import types
 from pandas.util import hash_array, hash_pandas_object
 
 from pipelines.core import sources, tracking
-from pipelines.core.pipeline import Splits
+from pipelines.core.pipeline import InputError, Splits
 
 TABLE, SUMMARY = "manifest.parquet", "manifest.json"
 CANONICAL = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
@@ -78,13 +78,24 @@ def keep_sides(splits: Splits, records: pd.DataFrame, champion: tracking.Version
     """The splits, with every record on the side where the champion's run had it, so that test stays test.
 
     With a time axis sides are periods, and their boundaries only move forward: payments of a test period that would
-    begin earlier than the champion's are left out of test, and counted.
+    begin earlier than the champion's are left out of test, and counted. A champion that cannot score these records,
+    because they are of another kind, binds nothing.
+
+    Raises:
+        InputError: where no test record is left.
     """
-    if champion is None:
+    if champion is None or lacking(records, champion):
         return splits
     summary, table = load(champion)
     if "time" in records and "time" in summary["test"]:
-        kept = (records["time"].iloc[splits.test] >= pd.Timestamp(summary["test"]["time"][0])).to_numpy()
+        begin = pd.Timestamp(summary["test"]["time"][0])
+        kept = (records["time"].iloc[splits.test] >= begin).to_numpy()
+        if not kept.any():
+            raise InputError(
+                f"{len(kept):,} test records are all from before {begin}, where the test period of version "
+                f"{champion.number} of {champion.name} begins, which has to stay test: expected newer records, or "
+                "--name for a model of their own."
+            )
         reason = f"test records from before the test period of version {champion.number}"
         left_out = splits.left_out | ({reason: int((~kept).sum())} if not kept.all() else {})
         return replace(splits, test=splits.test[kept], left_out=left_out)
@@ -96,6 +107,11 @@ def keep_sides(splits: Splits, records: pd.DataFrame, champion: tracking.Version
         now[rows] = number
     now = np.where((now >= 0) & ~np.isnan(before), before, now)
     return replace(splits, **{side: np.flatnonzero(now == number) for number, side in enumerate(sides)})
+
+
+def lacking(records: pd.DataFrame, champion: tracking.Version) -> list[str]:
+    """Columns that the champion reads and the records do not have."""
+    return sorted(set(champion.tags.get("features", "").split("\n")) - {"", *records.columns})
 
 
 def learnt_from(table: pd.DataFrame, records: pd.DataFrame) -> np.ndarray:

@@ -70,8 +70,7 @@ def compare(outcome: Outcome, champion: tracking.Version) -> Comparison:
     The new version's own training rows are on the other side of its split, which the checks have already proved.
     """
     part = outcome.headline
-    reads = set(champion.tags.get("features", "").split("\n")) - {""}
-    missing = sorted(reads - set(part.records.columns))
+    missing = manifest.lacking(part.records, champion)
     if missing:
         return Comparison(champion, why_not=f"it reads the column '{missing[0]}', which these records lack")
     unseen = ~manifest.trained_on(champion, part.frame)
