@@ -1,13 +1,17 @@
 """What a payment is judged by: its own features, what its entities did before it, and their latest events.
 
-An entity is a column whose values recur: a card, a customer, a terminal. Everything here is strictly causal. A payment
-sees the events that are strictly earlier than itself, so payments with the same time do not see one another; and it
-sees the label of an event only if `event time + delay <= payment time`, which is a property of the pair. Amounts are
-summed as fixed-point integers: what a payment sees does not depend on other rows, not even in the last bit.
+An entity is a column whose values recur: a card, a customer, a terminal. Two entities also have a past together:
+whether this customer has paid at this terminal before. Everything here is strictly causal. A payment sees the events
+that are strictly earlier than itself, so payments with the same time do not see one another; and it sees the label of
+an event only if `event time + delay <= payment time`, which is a property of the pair. Amounts are summed as
+fixed-point integers: what a payment sees does not depend on other rows, not even in the last bit.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain, combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +29,8 @@ over the current payment's, and of its amount over what was usual for the entity
 whether it is a known fraud."""
 PAYMENT, CATEGORIES = "payment", "categories"
 
+BLOCK = 16  # columns that are put in order at once
+
 _DAY = 86_400_000_000  # microseconds
 _FIXED = 2.0**20  # steps in a unit of the fixed-point sums
 _CENT = 0.01  # keeps the logarithm of an amount of zero finite
@@ -32,7 +38,7 @@ _CENT = 0.01  # keeps the logarithm of an amount of zero finite
 
 @dataclass(frozen=True)
 class Timeline:
-    """All events of one entity column, sorted by entity and time; positions are places in that order.
+    """All events of one entity, sorted by entity and time; positions are places in that order.
 
     Attributes:
         order: int64 (n,), row number of each event.
@@ -118,10 +124,16 @@ def inputs(records: pd.DataFrame, facts: dict) -> dict[str, np.ndarray | Latest]
         int32 (n, C), where there are categorical columns: 0 unseen or missing. For each entity, under its own name, a
         lazy float32 (n, STEPS, CHANNELS) of its latest events, the latest last, zero where there are fewer.
     """
-    timelines = {entity: _timeline(records, entity, facts) for entity in entities(facts)}
+    timelines, pairs = _timelines(records, facts)
     found = {PAYMENT: np.empty((len(records), len(names(facts))), np.float32)}
-    for column, (_, rows, values) in enumerate(_columns(records, facts, timelines)):
-        found[PAYMENT][rows, column] = values
+    # A block of columns at a time: values come in the order of entities, and to scatter each over all rows of a wide
+    # matrix would take twice as long as to scatter it over a column and to copy that.
+    block, width = np.empty((BLOCK, len(records)), np.float32), found[PAYMENT].shape[1]
+    for column, (_, rows, values) in enumerate(_columns(records, facts, timelines, pairs)):
+        block[column % BLOCK, rows] = values
+        if column % BLOCK == BLOCK - 1 or column == width - 1:
+            begin = column - column % BLOCK
+            found[PAYMENT][:, begin : column + 1] = block[: column + 1 - begin].T
     if facts["categorical"]:
         found[CATEGORIES] = np.stack([_codes(records[c], seen) for c, seen in facts["categorical"].items()], axis=1)
     return found | {entity: Latest(events) for entity, events in timelines.items()}
@@ -131,8 +143,7 @@ def names(facts: dict) -> list[str]:
     """The columns of the `payment` input, in order: those of a table without rows."""
     columns = [*facts["numeric"], facts["roles"]["amount"], *facts["roles"]["entities"], "time", "label"]
     nothing = pd.DataFrame({column: np.empty(0) for column in columns})
-    timelines = {entity: _timeline(nothing, entity, facts) for entity in entities(facts)}
-    return [name for name, _, _ in _columns(nothing, facts, timelines)]
+    return [name for name, _, _ in _columns(nothing, facts, *_timelines(nothing, facts))]
 
 
 def entities(facts: dict) -> list[str]:
@@ -141,7 +152,7 @@ def entities(facts: dict) -> list[str]:
 
 
 def _columns(
-    records: pd.DataFrame, facts: dict, timelines: dict[str, Timeline]
+    records: pd.DataFrame, facts: dict, timelines: dict[str, Timeline], pairs: dict[str, Timeline]
 ) -> Iterator[tuple[str, np.ndarray | slice, np.ndarray]]:
     """The columns of the `payment` input: (name, rows that the values are for, values)."""
     if facts["roles"]["amount"]:
@@ -154,21 +165,30 @@ def _columns(
     for column in facts["numeric"]:
         yield column, slice(None), records[column].to_numpy(float)
     for entity, events in timelines.items():
-        for name, values in _past(events, bool(facts["roles"]["amount"])):
+        kinds = [_visits(events), _frauds(events)] + [_amounts(events)] * bool(facts["roles"]["amount"])
+        for name, values in chain(*kinds):
             yield f"{entity}: {name}", events.order, values
+    for pair, events in pairs.items():
+        for name, values in _visits(events):
+            yield f"{pair}: {name}", events.order, values
 
 
-def _past(events: Timeline, has_amount: bool) -> Iterator[tuple[str, np.ndarray]]:
-    """What an entity did before each of its events: (name, (n,) by position), NaN where there is nothing to tell."""
-    end, known = events.end, events.known
-    fraud, legitimate = events.label == 1, events.label == 0
-    frauds, labels = _counts(fraud), _counts(fraud | legitimate)
+# What an entity did before each of its events: (name, (n,) by position), NaN where there is nothing to tell.
 
+
+def _visits(events: Timeline) -> Iterator[tuple[str, np.ndarray]]:
+    end, start = events.end, events.starts[LONGEST]
     yield "is new", end == events.begin
-    yield "days since first event", events.age(events.starts[LONGEST], events.starts[LONGEST] < end)
-    yield "days since latest event", events.age(end - 1, end > events.starts[LONGEST])
+    yield "days since first event", events.age(start, start < end)
+    yield "days since latest event", events.age(end - 1, end > start)
     for span, start in events.starts.items():
         yield f"events in {span}", end - start
+
+
+def _frauds(events: Timeline) -> Iterator[tuple[str, np.ndarray]]:
+    known = events.known
+    fraud, legitimate = events.label == 1, events.label == 0
+    frauds, labels = _counts(fraud), _counts(fraud | legitimate)
     for span, start in events.known_starts.items():
         count = frauds[known] - frauds[start]
         yield f"known frauds in {span}", count
@@ -187,45 +207,68 @@ def _past(events: Timeline, has_amount: bool) -> Iterator[tuple[str, np.ndarray]
         first = next_fraud[start]
         yield f"days since first known fraud in {span}", events.age(first, first < known)
 
-    if has_amount:
-        spent, usual = _sums(events.amount), events.usual()
-        yield "amount to usual", _log_ratio(events.amount, usual)
-        for span, start in events.starts.items():
-            mean = _mean((spent[end] - spent[start]) / _FIXED, end - start)
-            yield f"amount to mean of {span}", _log_ratio(events.amount, mean)
-            yield f"mean of {span} to usual", _log_ratio(mean, usual)
+
+def _amounts(events: Timeline) -> Iterator[tuple[str, np.ndarray]]:
+    end, spent, usual = events.end, _sums(events.amount), events.usual()
+    yield "amount to usual", _log_ratio(events.amount, usual)
+    for span, start in events.starts.items():
+        mean = _mean((spent[end] - spent[start]) / _FIXED, end - start)
+        yield f"amount to mean of {span}", _log_ratio(events.amount, mean)
+        yield f"mean of {span} to usual", _log_ratio(mean, usual)
 
 
-def _timeline(records: pd.DataFrame, entity: str, facts: dict) -> Timeline:
-    codes = pd.factorize(records[entity])[0].astype(np.int64)
+def _timelines(records: pd.DataFrame, facts: dict) -> tuple[dict[str, Timeline], dict[str, Timeline]]:
+    """The timelines of the entities, and those of each two entities together, for which one window will do."""
+    if not entities(facts):
+        return {}, {}
     times, rank = np.unique(_microseconds(records), return_inverse=True)
     label = records["label"].to_numpy(np.int8)
     amount = np.ones(len(records))
     if facts["roles"]["amount"]:
         amount = np.abs(np.nan_to_num(records[facts["roles"]["amount"]].to_numpy(float)))
     # Amount and label order only events of the same entity and time, so that the order of the rows cannot matter.
-    order = np.lexsort((label, amount, rank, codes))
-    codes, rank, stride = codes[order], rank[order], len(times) + 1
-    keys = codes * stride + rank
+    in_time = np.lexsort((label, amount, rank))
 
-    def position(days: float, side: str = "left") -> np.ndarray:
-        bound = np.searchsorted(times, times - round(days * _DAY), side)
-        return np.searchsorted(keys, codes * stride + bound[rank])
+    @cache
+    def bound(days: float, side: Literal["left", "right"]) -> np.ndarray:
+        return np.searchsorted(times, times - round(days * _DAY), side)
 
-    delay, end = facts["delay_days"], position(0)
-    begin = np.where(codes < 0, end, np.searchsorted(keys, codes * stride))  # a missing entity has no past
-    known = np.clip(position(delay, "right"), begin, end)
-    return Timeline(
-        order=order,
-        time=times[rank],
-        amount=amount[order],
-        label=label[order],
-        begin=begin,
-        end=end,
-        known=known,
-        starts={span: np.maximum(position(days), begin) for span, days in WINDOWS.items()},
-        known_starts={span: np.clip(position(delay + days), begin, known) for span, days in WINDOWS.items()},
+    def timeline(codes: np.ndarray, windows: Mapping[str, float]) -> Timeline:
+        order = in_time[np.argsort(codes[in_time], kind="stable")]
+        code, now = codes[order], rank[order]
+        first = code * (len(times) + 1)
+        keys = first + now
+
+        def position(days: float, side: Literal["left", "right"] = "left") -> np.ndarray:
+            return np.searchsorted(keys, first + bound(days, side)[now])
+
+        delay, end = facts["delay_days"], position(0)
+        begin = np.where(code < 0, end, np.searchsorted(keys, first))  # a missing entity has no past
+        known = np.clip(position(delay, "right"), begin, end)
+        return Timeline(
+            order=order,
+            time=times[now],
+            amount=amount[order],
+            label=label[order],
+            begin=begin,
+            end=end,
+            known=known,
+            starts={span: np.maximum(position(days), begin) for span, days in windows.items()},
+            known_starts={span: np.clip(position(delay + days), begin, known) for span, days in windows.items()},
+        )
+
+    codes = {entity: pd.factorize(records[entity])[0].astype(np.int64) for entity in entities(facts)}
+    pairs = {f"{a} and {b}": _together(codes[a], codes[b]) for a, b in combinations(codes, 2)}
+    return (
+        {entity: timeline(of_entity, WINDOWS) for entity, of_entity in codes.items()},
+        {pair: timeline(of_pair, {LONGEST: WINDOWS[LONGEST]}) for pair, of_pair in pairs.items()},
     )
+
+
+def _together(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A number for each pair of codes, int64 (n,); -1 where one is missing."""
+    codes = pd.factorize(a * (b.max(initial=0) + 1) + b)[0].astype(np.int64)
+    return np.where((a < 0) | (b < 0), -1, codes)
 
 
 def _microseconds(records: pd.DataFrame) -> np.ndarray:

@@ -7,7 +7,8 @@ Frauds begin and end at sharp edges (an amount, a number of days since a termina
 this size finds in a standardised column, and a smooth share of the risk is lost where a column is only cut into bins.
 Each number therefore enters twice: standardised, and as the edges that it has passed (binning at the thresholds of a
 decision tree: Gorishniy, Rubachev and Babenko (2022), On embeddings for numerical features in tabular deep learning).
-An edge must be worth its weight: with some thousand frauds to learn from, needless inputs cost more than they tell.
+With some thousand frauds to learn from, needless inputs cost more than they tell: an edge must show its worth, and a
+column without an edge is left out.
 The first layer multiplies what it finds by gates (Dauphin, Fan, Auli and Grangier (2017), Language modeling with gated
 convolutional networks), because frauds show in conjunctions: online and dear and at night. The encoding is part of the
 network.
@@ -44,8 +45,11 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
     inputs = {PAYMENT: keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)}
     inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities(facts)}
     columns, values = _columns(inputs, facts), ops.convert_to_numpy(_columns(x, facts))
-    found = [_standardised(columns, values), _edges_passed(columns, values, y, settings.bins)]
-    found.append(_missing(columns, values))
+    edges = _edges(values, y, settings.bins)
+    telling = np.flatnonzero([len(found) for found in edges])
+    telling = telling if len(telling) else np.arange(len(edges))
+    columns, values, edges = ops.take(columns, telling, axis=1), values[:, telling], [edges[at] for at in telling]
+    found = [_standardised(columns, values), _passed(columns, edges), _missing(columns, values)]
     if facts["categorical"]:
         codes = inputs[CATEGORIES] = keras.Input((len(facts["categorical"]),), name=CATEGORIES, dtype="int32")
         for column, seen in enumerate(facts["categorical"].values()):
@@ -77,13 +81,8 @@ def _standardised(columns: KerasTensor, values: np.ndarray) -> KerasTensor:
     return ops.clip(ops.where(ops.isnan(scaled), np.float32(0), scaled), -FARTHEST, FARTHEST)
 
 
-def _edges_passed(columns: KerasTensor, values: np.ndarray, labels: np.ndarray, bins: int) -> KerasTensor:
+def _passed(columns: KerasTensor, edges: list[np.ndarray]) -> KerasTensor:
     """Whether each column has passed each of its edges, (n, edges) of 0 and 1; a missing value has passed none."""
-    rng = np.random.default_rng(0)
-    frauds, rest = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
-    rest = rng.permutation(rest)[: LEGITIMATE_PER_FRAUD * max(len(frauds), 100)]
-    sample = np.concatenate([frauds, rest])
-    edges = [_edges(numbers, labels[sample], bins) for numbers in values[sample].T]
     of_column = np.repeat(np.arange(len(edges)), [len(found) for found in edges])
     passed = ops.take(columns, of_column, axis=1) >= np.concatenate(edges).astype(np.float32)
     return ops.cast(passed, "float32")
@@ -94,8 +93,17 @@ def _missing(columns: KerasTensor, values: np.ndarray) -> KerasTensor:
     return ops.cast(ops.isnan(ops.take(columns, np.flatnonzero(np.isnan(values).any(axis=0)), axis=1)), "float32")
 
 
-def _edges(numbers: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
-    """The edges of at most `bins` bins that best part the frauds, ascending: the thresholds of a decision tree."""
+def _edges(values: np.ndarray, labels: np.ndarray, bins: int) -> list[np.ndarray]:
+    """For each column the edges of the bins, at most `bins`, that best part the frauds, ascending; none if none do."""
+    rng = np.random.default_rng(0)
+    frauds, rest = np.flatnonzero(labels == 1), np.flatnonzero(labels != 1)
+    rest = rng.permutation(rest)[: LEGITIMATE_PER_FRAUD * max(len(frauds), 100)]
+    sample = np.concatenate([frauds, rest])
+    return [_thresholds(numbers, labels[sample], bins) for numbers in values[sample].T]
+
+
+def _thresholds(numbers: np.ndarray, labels: np.ndarray, bins: int) -> np.ndarray:
+    """The thresholds of a decision tree of at most `bins` leaves on one column, ascending."""
     known = np.isfinite(numbers)
     if known.sum() < 2 * SMALLEST_BIN:
         return np.empty(0)
