@@ -27,7 +27,7 @@ FOLDS = {
     "validation": ("2018-06-20", "2018-06-27", "2018-07-04", "2018-07-11"),
     "test": ("2018-07-25", "2018-08-01", "2018-08-08", "2018-08-15"),
 }
-EPOCHS = {"week": 10, "all": 5}
+EPOCHS = {"week": 10, "all": 3}
 """Chosen on the validation folds; a network without a validation side trains all its epochs."""
 FIRST = pd.Timestamp("2018-05-06")
 """First day of `--training all`: by then a month of history and labels feeds the inputs."""
@@ -54,7 +54,7 @@ class Options(Settings):
     """The settings of the fraud pipeline, and what to run."""
 
     epochs: int = 0
-    """Passes over the training rows; 0 stands for 10 over a week, and 5 over all days."""
+    """Passes over the training rows; 0 stands for 10 over a week, and 3 over all days."""
     folds: Literal["validation", "test"] = "test"
     """Which four folds; settings are chosen on validation only."""
     training: Literal["week", "all"] = "week"

@@ -294,6 +294,34 @@ def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
     return figure
 
 
+@_in_style
+def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, str]]], title: str) -> Figure:
+    """Rows of images, each (pixels (h, w) or (h, w, 3) or None, map (h, w), caption), the map laid over in orange.
+
+    A map shows where it is above zero, up to its own maximum; without pixels it stands alone.
+    """
+    wide = max(len(row) for row in rows.values())
+    figure = Figure(figsize=(9, 0.5 + 9 / wide * 1.2 * len(rows)))
+    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    grid = figure.subplots(len(rows), wide, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for (name, row), places in zip(rows.items(), grid, strict=True):
+        for (pixels, strength, caption), axes in zip(row, places, strict=False):
+            share = np.clip(strength, 0, None) / max(float(strength.max()), np.finfo(float).tiny)
+            if pixels is None:
+                axes.imshow(share, cmap="Oranges", vmin=0, vmax=1)
+            else:
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+                # A contour leaves visible what lies under it, which a colour wash would hide.
+                if share.max() > 0:
+                    axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
+            axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
+        places[0].annotate(_plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+                           fontsize=10, fontweight="bold", ha="left")  # fmt: skip
+    return figure
+
+
 def _over(axes: Axes, index: pd.Index) -> None:
     if isinstance(index, pd.DatetimeIndex):
         locator = AutoDateLocator()

@@ -136,7 +136,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int = 10**11, most_files: in
 
 def _members(archive: Path, folder: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Name and open content (None: a folder) of each member; raises InputError for one that leads out of `folder`."""
-    if archive.name.lower().endswith(".zip"):
+    if archive.suffix.lower() in (".zip", ".npz"):  # NumPy's archives are zip files
         with zipfile.ZipFile(archive) as file:
             for entry in file.infolist():
                 _refuse_member(archive, entry.filename, stat.S_ISLNK(entry.external_attr >> 16))

@@ -1,0 +1,108 @@
+"""MedMNIST's protocol on one of its sets: `make bench-medical_images DATA=pneumonia.npz`.
+
+The official split; single networks of several seeds, each stopped on half of the validation images; on test the area
+under the ROC curve and the accuracy at 0.5 or argmax of the uncalibrated network, as MedMNIST counts them. `--folds 3`
+is for choices: instead of the test images, it judges by cross-validation on the training and validation images, whole
+groups together, and never looks at test.
+
+Expected on PneumoniaMNIST: see the model card. Two cores take about three minutes a seed.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from sklearn.model_selection import StratifiedGroupKFold
+
+from pipelines.core import checks, device, sources
+from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.trial import Outcome, trial
+from pipelines.medical_images import PIPELINE, Settings
+
+PUBLISHED = pd.DataFrame(
+    {
+        "ResNet-18, 11 M weights": (0.944, 0.854, 0.998, 0.958, 0.901, 0.863, 0.917, 0.735),
+        "AutoKeras": (0.947, 0.878, 0.998, 0.961, 0.871, 0.831, 0.915, 0.749),
+        "Google AutoML Vision": (0.991, 0.946, 0.998, 0.966, 0.919, 0.861, 0.914, 0.768),
+    },
+    index=pd.MultiIndex.from_product([["pneumonia", "blood", "breast", "derma"], ["roc_auc", "accuracy"]]),
+).T
+"""Yang, Shi, Wei et al. (2023), MedMNIST v2, table 3, from images of the same 28 pixels."""
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """The settings of the image pipeline, and what to run."""
+
+    data: str = "medmnist:pneumonia"
+    """A public set by name, or a file in its format."""
+    seeds: int = 3
+    """Networks to train."""
+    folds: int = 0
+    """Folds of a cross-validation on train and validation; 0 judges on test."""
+
+
+def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
+    """The official split; or the folds that choices are made on, without any image of test."""
+    official = checks.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+    if not options.folds:
+        yield "test", official
+        return
+    rows = np.sort(np.concatenate([official.train, official.validation]))
+    # Without groups, equal images still belong together.
+    group = records["group" if "group" in records else "digest"].to_numpy()[rows]
+    parts = StratifiedGroupKFold(options.folds, shuffle=True, random_state=0)
+    for number, (rest, judged) in enumerate(parts.split(rows, records["label"].to_numpy()[rows], group)):
+        inner = StratifiedGroupKFold(8, shuffle=True, random_state=0)
+        train, validation = next(inner.split(rest, records["label"].to_numpy()[rows[rest]], group[rest]))
+        yield f"fold {number}", Splits(rows[rest[train]], rows[rest[validation]], rows[judged], "cross-validation")
+
+
+def row(outcome: Outcome) -> dict[str, float]:
+    """The figures of one network: as MedMNIST counts them, and what they cost."""
+    labels, outputs = outcome.parts["test"].labels, outcome.outputs
+    return {
+        "roc_auc": outcome.bootstrap.values["network", "roc_auc"],
+        "accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+        "kept_epoch": outcome.fitted.best_epoch,
+        "images_per_second": outcome.fitted.examples_per_second,
+        "scored_per_second": len(labels) / outcome.cost["scoring"],
+        "seconds": sum(outcome.cost.values()),
+    }
+
+
+def main(options: Options) -> None:
+    """Prints each network's figures, their mean and spread, the baselines and the published table."""
+    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
+    records = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(records))
+    found, baselines = {}, {}
+    for name, sides in splits(records, options):
+        for seed in range(options.seeds):
+            settings = replace(options, seed=seed)
+            machine = device.setup(seed, options.device, options.precision, options.gpus)
+            outcome = trial(PIPELINE, records, sides, settings, machine, resamplings=0)
+            found[name, seed] = row(outcome)
+            figures = "  ".join(f"{figure} {value:,.4g}" for figure, value in found[name, seed].items())
+            print(f"{name}, seed {seed}: {figures}", flush=True)
+        baselines[name] = pd.Series(outcome.bootstrap.values).unstack().drop(index="network")
+    table = pd.DataFrame(found).T
+    print(f"\nMean of {len(table)} networks, and standard deviation")
+    print(table.agg(["mean", "std"]).round(4).to_string())
+    print("\nBaselines, on the same images")
+    print(pd.concat(baselines).groupby(level=1).mean().round(4).to_string())
+    for name in PUBLISHED.columns.levels[0]:
+        if name in origin.name:
+            print(f"\nPublished for {name} (Yang et al. 2023)")
+            print(PUBLISHED[name].to_string())
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,124 @@
+"""What the network has to beat, from trivial to strong, on the same images."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from sklearn.decomposition import PCA
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipelines.core.pipeline import Settings
+from pipelines.core.rows import Part
+
+Predict = Callable[[Part], np.ndarray]
+
+MOST = 20_000
+"""Training images that a baseline is fitted on."""
+COMPONENTS = 100  # principal components of the pixels
+REGULARISATIONS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the logistic regression
+NEIGHBOURS = (5, 15, 45)
+RATES = (0.05, 0.1)  # learning rates of the trees
+SCALES = (1.0, 2.0, 4.0)  # pixels of a 32-pixel image, of the blobs that trees are told about
+CELLS, DIRECTIONS = 4, 8  # cells on a side, and directions of a gradient, in the histograms of gradients
+BLOCK = 2_000  # images at once
+
+
+def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Predict]]:
+    """Yields (name, predict); predict gives probabilities, (n,) of the second of two classes, else (n, classes).
+
+    Each is fitted in several settings, of which the validation images choose one, as they do for the network.
+    """
+    train = train.sample(MOST, settings.seed)
+    counts = np.bincount(train.labels, minlength=len(facts["classes"]))
+    shares = _scores(np.tile(counts / counts.sum(), (2, 1)))[:1]
+    yield "prevalence", lambda part: np.repeat(shares, len(part), axis=0)
+
+    components = min(COMPONENTS, len(train) - 1, int(np.prod(train.inputs["image"].shape[1:])))
+    reduce = make_pipeline(StandardScaler(), PCA(components, random_state=0))
+    reduced = reduce.fit_transform(_pixels(train)), reduce.transform(_pixels(validation))
+    candidates = [LogisticRegression(C=strength, max_iter=1000) for strength in REGULARISATIONS]
+    yield (
+        "logistic_regression",
+        _chosen(candidates, *reduced, train, validation, lambda part: reduce.transform(_pixels(part))),
+    )
+    nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
+    yield (
+        "nearest_neighbours",
+        _chosen(nearest, *reduced, train, validation, lambda part: reduce.transform(_pixels(part))),
+    )
+
+    told = _features(train), _features(validation)
+    boosted = [
+        HistGradientBoostingClassifier(
+            learning_rate=rate,
+            max_iter=300,
+            max_leaf_nodes=15,
+            l2_regularization=1.0,
+            n_iter_no_change=20,
+            early_stopping=True,
+            random_state=settings.seed,
+        )
+        for rate in RATES
+    ]
+    yield "trees", _chosen(boosted, *told, train, validation, _features)
+
+
+def _chosen(
+    candidates: list, fitted: np.ndarray, judged: np.ndarray, train: Part, validation: Part, inputs: Callable
+) -> Predict:
+    """The candidate with the lowest loss on the validation images."""
+    losses = []
+    for model in candidates:
+        stops = (
+            {"X_val": judged, "y_val": validation.labels} if isinstance(model, HistGradientBoostingClassifier) else {}
+        )
+        model.fit(fitted, train.labels, **stops)
+        losses.append(log_loss(validation.labels, model.predict_proba(judged), labels=model.classes_))
+    best = candidates[int(np.argmin(losses))]
+    return lambda part: _scores(best.predict_proba(inputs(part)))
+
+
+def _scores(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+
+
+def _pixels(part: Part) -> np.ndarray:
+    images = part.inputs["image"][part.rows]
+    return images.reshape(len(images), -1).astype(np.float32)
+
+
+def _features(part: Part) -> np.ndarray:
+    """What can be told of an image in a few hundred numbers, float32 (n, features).
+
+    Quantiles and a histogram of each channel; of its grey, histograms of the directions of gradients in cells (Dalal
+    and Triggs 2005, Histograms of oriented gradients for human detection), and how strongly blobs of several sizes
+    stand out (differences of Gaussians, as in Lowe 2004, Distinctive image features from scale-invariant keypoints).
+    """
+    blocks = (part.inputs["image"][rows] for rows in np.array_split(part.rows, len(part) // BLOCK + 1))
+    return np.concatenate([_told(block.astype(np.float32)) for block in blocks])
+
+
+def _told(images: np.ndarray) -> np.ndarray:
+    n, size = len(images), images.shape[1]
+    quantiles = np.quantile(images, [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99], axis=(1, 2)).transpose(1, 0, 2)
+    levels = np.stack([((images >= low) & (images < low + 16)).mean(axis=(1, 2)) for low in range(0, 256, 16)], axis=1)
+    grey = images.mean(axis=3)
+    down, right = np.gradient(grey, axis=(1, 2))
+    strength, direction = np.hypot(down, right), np.arctan2(down, right) % np.pi * DIRECTIONS / np.pi
+    cell = np.arange(size) * CELLS // size
+    place = (cell[:, None] * CELLS + cell) * DIRECTIONS + np.minimum(direction.astype(int), DIRECTIONS - 1)
+    width = CELLS * CELLS * DIRECTIONS
+    place = place + width * np.arange(n)[:, None, None]
+    gradients = np.bincount(place.ravel(), strength.ravel(), n * width).reshape(n, width) / size**2
+    blobs = []
+    for scale in SCALES:
+        sigma = scale * size / 32
+        blob = gaussian_filter(grey, (0, sigma, sigma)) - gaussian_filter(grey, (0, 1.6 * sigma, 1.6 * sigma))
+        blobs.append(np.quantile(blob, [0, 0.02, 0.1, 0.9, 0.98, 1], axis=(1, 2)).T)
+    parts = [quantiles.reshape(n, -1), levels.reshape(n, -1), gradients, *blobs]
+    return np.concatenate(parts, axis=1).astype(np.float32)

@@ -1,0 +1,66 @@
+"""The image network: residual blocks of plain convolutions, sized to the images, with its augmentation inside.
+
+Pre-activation residual blocks (He, Zhang, Ren and Sun 2016, Identity mappings in deep residual networks). Images of 28
+pixels pass three stages and 0.3 million weights; larger ones are first halved by strided convolutions until the stages
+can end at about 7 pixels. Images come in as they are, uint8; what is random acts in training alone.
+"""
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers
+
+from pipelines.medical_images import Settings
+
+LOSS = keras.losses.SparseCategoricalCrossentropy()
+
+LAST = 8  # pixels at which the last stage ends, at most
+STAGES = 3
+
+
+def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+    """The network: `image`, uint8 (n, size, size, channels), in; probabilities (n, classes) out.
+
+    Args:
+        facts: `size`, `channels` and `classes`, as learnt from the training records.
+        settings: `width`, `dropout` and `flips` shape the network.
+        x: some training images, whose mean and deviation standardise all images.
+        y: their labels; not used.
+    """
+    image = keras.Input((facts["size"], facts["size"], facts["channels"]), name="image", dtype="uint8")
+    pixels = x["image"].reshape(-1, facts["channels"]).astype(np.float32)
+    scale = layers.Normalization(mean=pixels.mean(axis=0), variance=pixels.var(axis=0) + 1, dtype="float32")
+    hidden = _augmented(scale(image), settings.flips)
+
+    width = settings.width
+    hidden = layers.Conv2D(width, 3, padding="same", use_bias=False)(hidden)
+    while hidden.shape[1] > LAST * 2 ** (STAGES - 1):
+        hidden = layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(_activated(hidden))
+    for stage in range(STAGES):
+        hidden = _block(hidden, width * 2**stage, strides=1 if stage == 0 else 2)
+    hidden = layers.GlobalAveragePooling2D()(_activated(hidden))
+    hidden = layers.Dropout(settings.dropout)(hidden)
+    probability = layers.Dense(len(facts["classes"]), activation="softmax", dtype="float32")(hidden)
+    return keras.Model({"image": image}, probability, name="medical_images")
+
+
+def _augmented(image: KerasTensor, flips: str) -> KerasTensor:
+    """Small shifts, turns, zooms and changes of contrast, which do not change what an image shows."""
+    if flips != "none":
+        image = layers.RandomFlip("horizontal" if flips == "horizontal" else "horizontal_and_vertical")(image)
+    image = layers.RandomTranslation(0.06, 0.06, fill_mode="nearest")(image)
+    image = layers.RandomRotation(0.04, fill_mode="nearest")(image)
+    return layers.RandomZoom(0.08, fill_mode="nearest")(image)
+
+
+def _activated(hidden: KerasTensor) -> KerasTensor:
+    return layers.ReLU()(layers.BatchNormalization()(hidden))
+
+
+def _block(hidden: KerasTensor, width: int, strides: int) -> KerasTensor:
+    """Two convolutions beside a short cut, which is a 1 x 1 convolution where the shape changes."""
+    found = _activated(hidden)
+    if strides > 1 or hidden.shape[-1] != width:
+        hidden = layers.Conv2D(width, 1, strides=strides, use_bias=False)(found)
+    found = layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(found)
+    found = layers.Conv2D(width, 3, padding="same", use_bias=False)(_activated(found))
+    return hidden + found

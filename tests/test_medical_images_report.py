@@ -1,0 +1,190 @@
+"""What a reviewer gets: prediction sets that keep their promise, referrals, and maps that point at the cause."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from pipelines.core import device
+from pipelines.core.rows import Part
+from pipelines.core.trial import trial
+from pipelines.medical_images import PIPELINE, Settings, baselines, demo, model, report
+
+SETTINGS = Settings(alpha=0.1, wanted_error=0.05, specificity=0.9)
+
+
+def part(labels: np.ndarray) -> Part:
+    return Part(pd.DataFrame({"id": np.arange(len(labels)), "label": labels}), np.arange(len(labels)), {})
+
+
+def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs of a network, (n, classes), and labels drawn from them: it is calibrated if the sharpness is 1."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, (n, classes))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    sharp = p**sharpness
+    return (sharp / sharp.sum(axis=1, keepdims=True)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_prediction_sets_hold_the_truth_as_often_as_promised(classes, alpha):
+    covered = []
+    for seed in range(20):
+        outputs, labels = drawn(2_000, classes, seed, sharpness=2.0)
+        facts = report.calibrate(outputs[:500], part(labels[:500]), Settings(alpha=alpha))
+        inside = report._sets(report._distribution(outputs[500:], facts), facts)
+        covered.append(inside[np.arange(1500), labels[500:]].mean())
+    assert np.mean(covered) == pytest.approx(1 - alpha, abs=0.02)
+
+
+def test_a_prediction_set_always_holds_the_decision():
+    outputs, labels = drawn(400, 4, 0)
+    facts = report.calibrate(outputs, part(labels), Settings(alpha=0.6))
+    probability = report._distribution(outputs, facts)
+    assert report._sets(probability, facts)[np.arange(400), probability.argmax(axis=1)].all()
+
+
+def test_with_too_few_images_for_the_promise_every_class_is_in_the_set():
+    outputs, labels = drawn(15, 3, 0)
+    facts = report.calibrate(outputs, part(labels), Settings(alpha=0.01))
+    assert report._sets(report._distribution(outputs, facts), facts).all()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_what_is_not_referred_is_wrong_as_rarely_as_wanted(classes):
+    errors = []
+    for seed in range(20):
+        outputs, labels = drawn(3_000, classes, seed)
+        facts = report.calibrate(outputs[:1000], part(labels[:1000]), SETTINGS)
+        told = report.decide(outputs[1000:], facts | {"classes": list("abcd"[:classes])}, part(labels[1000:]))
+        names = np.array(list("abcd"))[labels[1000:]]
+        kept = ~told["refer"].to_numpy()
+        errors.append((told["label"].to_numpy() != names)[kept].mean())
+        assert 0 < kept.mean() < 1
+    assert np.mean(errors) == pytest.approx(SETTINGS.wanted_error, abs=0.015)
+
+
+def test_a_network_that_knows_nothing_refers_everything():
+    rng = np.random.default_rng(0)
+    outputs = np.full((300, 2), 0.5, np.float32) + rng.normal(0, 1e-3, (300, 1)).astype(np.float32) * [1, -1]
+    labels = rng.integers(0, 2, 300)
+    facts = report.calibrate(outputs, part(labels), SETTINGS)
+    assert report.decide(outputs, facts | {"classes": ["a", "b"]}, part(labels))["refer"].all()
+
+
+def test_decisions_say_label_probability_and_set_in_the_users_words():
+    facts = {
+        "classes": ["clear", "lesion"],
+        "quantile": 0.7,
+        "sure": 0.8,
+        "calibration": {"kind": "temperature", "slope": 1.0, "offset": 0.0},
+    }
+    told = report.decide(np.array([[0.9, 0.1], [0.4, 0.6]], np.float32), facts, part(np.zeros(2, int)))
+    assert told["label"].tolist() == ["clear", "lesion"]
+    assert told["probability"].tolist() == pytest.approx([0.9, 0.6], abs=1e-5)
+    assert told["probability of lesion"].tolist() == pytest.approx([0.1, 0.6], abs=1e-5)
+    assert told["prediction_set"].tolist() == ["clear", "clear or lesion"]
+    assert told["refer"].tolist() == [False, True]
+
+
+def test_the_threshold_keeps_to_the_asked_specificity():
+    outputs, labels = drawn(4_000, 2, 1)
+    facts = report.calibrate(outputs, part(labels), SETTINGS)
+    alert = report.scores(outputs, facts) >= facts["threshold"]
+    assert 1 - alert[labels == 0].mean() == pytest.approx(0.9, abs=0.005)
+
+
+def test_the_map_of_a_network_that_looks_at_one_corner_is_in_that_corner():
+    image = keras.Input((14, 14, 1), dtype="uint8", name="image")
+    corner = keras.layers.Rescaling(1 / 255)(image)[:, :4, 10:]
+    mean = keras.layers.GlobalAveragePooling2D()(corner)
+    chance = keras.layers.Dense(1, activation="sigmoid", kernel_initializer="ones")(mean)
+    network = keras.Model({"image": image}, keras.ops.concatenate([1 - chance, chance], axis=1))
+    pixels = np.zeros((2, 14, 14, 1), np.uint8)
+    pixels[:, 1:3, 11:13] = 255
+    pixels[:, 8:, :6] = 255
+    maps = report.occlusion(network, pixels, np.array([1, 0]))
+    assert maps[0, :4, 10:].sum() / np.abs(maps[0]).sum() > 0.85
+    assert maps[1] == pytest.approx(-maps[0], abs=1e-4), "what speaks for one class speaks against the other"
+
+
+def test_features_of_trees_find_a_blob_wherever_it_is():
+    rng = np.random.default_rng(0)
+    pixels = rng.normal(100, 5, (400, 24, 24, 1))
+    labels = np.arange(400) % 2
+    for n in np.flatnonzero(labels):
+        top, left = rng.integers(2, 18, 2)
+        pixels[n, top : top + 4, left : left + 4] += 40
+    held = Part(pd.DataFrame({"label": labels}), np.arange(400), {"image": pixels.astype(np.uint8)})
+    ladder = dict(
+        baselines.baselines(
+            {"classes": ["a", "b"]}, SETTINGS, held.take(np.arange(250)), held.take(np.arange(250, 320))
+        )
+    )
+    test = held.take(np.arange(320, 400))
+    right = {name: ((predict(test) >= 0.5) == test.labels).mean() for name, predict in ladder.items()}
+    assert right["trees"] > 0.95
+    assert right["logistic_regression"] < 0.8, "the blob has no place of its own"
+
+
+@pytest.mark.parametrize(("size", "stem"), [(28, 28), (32, 32), (64, 32), (100, 25), (128, 32)])
+def test_larger_images_are_halved_until_the_stages_fit(size, stem):
+    facts = {"size": size, "channels": 3, "classes": ["a", "b", "c"]}
+    network = model.build(facts, Settings(width=4), {"image": np.zeros((2, size, size, 3), np.uint8)}, np.zeros(2))
+    first = next(layer for layer in network.layers if isinstance(layer, keras.layers.Add))
+    assert first.output.shape[1:3] == (stem, stem)
+    assert network.output.shape == (None, 3)
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    """A trial on a few of the demo's images, hardly trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "IMAGES", 320)
+        settings = Settings(epochs=1, width=4, examples="full")
+        records = PIPELINE.data.read(None, settings)
+        return trial(
+            PIPELINE, records, PIPELINE.data.split(records, settings), settings, device.setup(0), resamplings=20
+        )
+
+
+def test_the_report_has_what_a_reviewer_looks_for(outcome):
+    items = dict(report.report(outcome))
+    assert {name for name, item in items.items() if isinstance(item, Figure)} == {
+        "confusion", "roc curve", "reliability", "risk against coverage", "where it looks",
+    }  # fmt: skip
+    classes = items["table of classes"]
+    assert classes["test images"].sum() == len(outcome.parts["test"])
+    assert all(np.isfinite(item) for item in items.values() if isinstance(item, float))
+    assert 0 <= items["share_referred"] <= 1
+    assert items["prediction_set_coverage"] <= items["prediction_set_size"]
+    wrong = items["worst mistakes"]
+    assert (wrong["true"] != wrong["decided"]).all()
+
+
+def test_views_of_one_body_are_near_duplicates_only_across_sides(outcome):
+    pairs = report._twins(outcome)
+    side = {
+        row: name
+        for name, rows in outcome.splits.sides().items()
+        for row in outcome.parts["test"].records["id"].iloc[rows]
+    }
+    assert all(side[one] != side[other] for one, other in zip(pairs["image"], pairs["looks like"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("examples", "pictures", "tables"), [("none", False, False), ("ids", False, True), ("full", True, True)]
+)
+def test_records_are_stored_only_as_far_as_allowed(outcome, examples, pictures, tables):
+    items = dict(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
+    assert ("worst mistakes" in items) == tables
+    shown = items.get("where it looks")
+    assert (shown is not None) == tables
+    if shown:
+        grey = any(image.get_cmap().name == "gray" for axes in shown.axes for image in axes.get_images())
+        assert grey == pictures
