@@ -20,10 +20,10 @@ def part(labels: np.ndarray) -> Part:
     return Part(pd.DataFrame({"id": np.arange(len(labels)), "label": labels}), np.arange(len(labels)), {})
 
 
-def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0, spread: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
     """Outputs of a network, (n, classes), and labels drawn from them: it is calibrated if the sharpness is 1."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 1.5, (n, classes))
+    logits = rng.normal(0, spread, (n, classes))
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     labels = (p.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     sharp = p**sharpness
@@ -35,7 +35,7 @@ def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0) -> tuple[np.n
 def test_prediction_sets_hold_the_truth_as_often_as_promised(classes, alpha):
     covered = []
     for seed in range(20):
-        outputs, labels = drawn(2_000, classes, seed, sharpness=2.0)
+        outputs, labels = drawn(2_000, classes, seed, sharpness=2.0, spread=1.2)
         facts = report.calibrate(outputs[:500], part(labels[:500]), Settings(alpha=alpha))
         inside = report._sets(report._distribution(outputs[500:], facts), facts)
         covered.append(inside[np.arange(1500), labels[500:]].mean())
@@ -109,7 +109,10 @@ def test_the_map_of_a_network_that_looks_at_one_corner_is_in_that_corner():
     pixels[:, 1:3, 11:13] = 255
     pixels[:, 8:, :6] = 255
     maps = report.occlusion(network, pixels, np.array([1, 0]))
-    assert maps[0, :4, 10:].sum() / np.abs(maps[0]).sum() > 0.85
+    outside = np.ones((14, 14), bool)
+    outside[:5, 9:] = False  # a square reaches one pixel further
+    assert np.abs(maps[0][outside]).max() < 1e-5
+    assert maps[0, 1:3, 11:13].min() == pytest.approx(maps[0].max())
     assert maps[1] == pytest.approx(-maps[0], abs=1e-4), "what speaks for one class speaks against the other"
 
 
@@ -120,6 +123,7 @@ def test_features_of_trees_find_a_blob_wherever_it_is():
     for n in np.flatnonzero(labels):
         top, left = rng.integers(2, 18, 2)
         pixels[n, top : top + 4, left : left + 4] += 40
+        pixels[n] -= 40 * 16 / 24**2  # as bright as the others
     held = Part(pd.DataFrame({"label": labels}), np.arange(400), {"image": pixels.astype(np.uint8)})
     ladder = dict(
         baselines.baselines(
@@ -129,15 +133,15 @@ def test_features_of_trees_find_a_blob_wherever_it_is():
     test = held.take(np.arange(320, 400))
     right = {name: ((predict(test) >= 0.5) == test.labels).mean() for name, predict in ladder.items()}
     assert right["trees"] > 0.95
-    assert right["logistic_regression"] < 0.8, "the blob has no place of its own"
+    assert right["trees"] > max(right["logistic_regression"], right["nearest_neighbours"])
 
 
 @pytest.mark.parametrize(("size", "stem"), [(28, 28), (32, 32), (64, 32), (100, 25), (128, 32)])
 def test_larger_images_are_halved_until_the_stages_fit(size, stem):
     facts = {"size": size, "channels": 3, "classes": ["a", "b", "c"]}
     network = model.build(facts, Settings(width=4), {"image": np.zeros((2, size, size, 3), np.uint8)}, np.zeros(2))
-    first = next(layer for layer in network.layers if isinstance(layer, keras.layers.Add))
-    assert first.output.shape[1:3] == (stem, stem)
+    first = next(layer for layer in network.layers if isinstance(layer, keras.layers.AveragePooling2D))
+    assert first.input.shape[1:3] == (stem, stem)
     assert network.output.shape == (None, 3)
 
 

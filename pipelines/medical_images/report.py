@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
 
-SHOWN = 6  # images in each row of the figure that shows where the network looks
-LOCATED = 60  # images with a known lesion that are looked at
+SHOWN = 5  # images in each row of the figure that shows where the network looks
+LOCATED = 30  # images with a known lesion that are looked at
 MISTAKES = 20
 NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; distances are even
 LISTED = 50  # pairs of near duplicates
@@ -218,8 +218,9 @@ class _Taken:
 def occlusion(network: Any, pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """How much each place speaks for a class: how far its log-odds fall when the place is covered.
 
-    A square of a seventh of the image, in the image's mean colour, slides over it by half its side; a pixel gets the
-    mean over the squares that cover it (Zeiler and Fergus 2014, Visualizing and understanding convolutional networks).
+    A square of a seventh of the image, in the image's mean colour, slides over it by three quarters of its side; a
+    pixel gets the mean over the squares that cover it (Zeiler and Fergus 2014, Visualizing and understanding
+    convolutional networks).
 
     Args:
         network: takes {"image": uint8 (m, size, size, channels)}, gives probabilities (m, classes).
@@ -231,22 +232,16 @@ def occlusion(network: Any, pixels: np.ndarray, classes: np.ndarray) -> np.ndarr
     """
     size = pixels.shape[1]
     side = max(size // 7, 2)
-    starts = np.unique(np.append(np.arange(0, size - side, max(side // 2, 1)), size - side))
-    corners = [(top, left) for top in starts for left in starts]
-    mean = pixels.mean(axis=(1, 2)).astype(np.uint8)[:, None, None]
-
-    def odds(image: np.ndarray) -> np.ndarray:
-        given = network.predict({"image": image}, batch_size=1024, verbose=0).astype(np.float64)
-        return logit(np.clip(given[np.arange(len(image)), classes], 1e-7, 1 - 1e-7))
-
-    found, covers = np.zeros((len(pixels), size, size)), np.zeros((size, size))
-    whole = odds(pixels)
-    for top, left in corners:
-        covered = pixels.copy()
-        covered[:, top : top + side, left : left + side] = mean
-        found[:, top : top + side, left : left + side] += (whole - odds(covered))[:, None, None]
-        covers[top : top + side, left : left + side] += 1
-    return found / covers
+    starts = np.unique(np.append(np.arange(0, size - side, max(3 * side // 4, 1)), size - side))
+    covers = (np.arange(size) >= starts[:, None]) & (np.arange(size) < starts[:, None] + side)
+    squares = (covers[:, None, :, None] & covers[None, :, None, :]).reshape(-1, size, size)
+    squares = np.concatenate([np.zeros((1, size, size), bool), squares])  # first nothing is covered
+    mean = pixels.mean(axis=(1, 2), keepdims=True).astype(np.uint8)
+    covered = np.where(squares[None, ..., None], mean[:, None], pixels[:, None])
+    given = network.predict({"image": covered.reshape(-1, *pixels.shape[1:])}, batch_size=1024, verbose=0)
+    given = given[np.arange(len(given)), classes.repeat(len(squares))].reshape(len(pixels), -1).astype(np.float64)
+    odds = logit(np.clip(given, 1e-7, 1 - 1e-7))
+    return np.tensordot(odds[:, :1] - odds, squares, axes=1) / squares.sum(axis=0)
 
 
 def _where_it_looks(outcome: "Outcome", probability: np.ndarray, full: bool) -> Any:
