@@ -20,7 +20,7 @@ def part(labels: np.ndarray) -> Part:
     return Part(pd.DataFrame({"id": np.arange(len(labels)), "label": labels}), np.arange(len(labels)), {})
 
 
-def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0, spread: float = 2.5) -> tuple[np.ndarray, np.ndarray]:
+def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0, spread: float = 2.5) -> tuple:
     """Outputs of a network, (n, classes), and labels drawn from them: it is calibrated if the sharpness is 1."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, spread, (n, classes))
