@@ -11,9 +11,9 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
 class Settings(pipeline.Settings):
     """What the medical image pipeline can be told."""
 
-    epochs: int = 15
+    epochs: int = 20
     """Most passes over the training images; training stops earlier when validation no longer improves."""
-    patience: int = 15
+    patience: int = 20
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 64
     """Images in one training step."""

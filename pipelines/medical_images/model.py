@@ -44,9 +44,7 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
 
 
 def _augmented(image: KerasTensor, flips: str) -> KerasTensor:
-    """Small shifts, turns, zooms and other exposures, which do not change what an image shows; float32, 0 to 255."""
-    image = layers.RandomBrightness(0.1, value_range=(0, 255), dtype="float32")(image)
-    image = layers.RandomContrast(0.2, value_range=(0, 255), dtype="float32")(image)
+    """Small shifts, turns and zooms, which do not change what an image shows; float32, 0 to 255."""
     if flips != "none":
         image = layers.RandomFlip(
             "horizontal" if flips == "horizontal" else "horizontal_and_vertical", dtype="float32"
