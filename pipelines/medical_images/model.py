@@ -55,7 +55,8 @@ def _augmented(image: KerasTensor, flips: str) -> KerasTensor:
 
 
 def _activated(hidden: KerasTensor) -> KerasTensor:
-    return layers.ReLU()(layers.BatchNormalization()(hidden))
+    # Keras's momentum of 0.99 takes hundreds of steps to settle, which is all that a thousand images give.
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(hidden))
 
 
 def _block(hidden: KerasTensor, width: int, strides: int) -> KerasTensor:
