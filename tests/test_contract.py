@@ -1,7 +1,9 @@
 """What every pipeline must do, the toy among them: one test for each promise of CONTRIBUTING.md."""
 
 import ast
+import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import keras
@@ -9,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.core import tracking
 from pipelines.core.batches import predict
 from pipelines.core.pipeline import Gate, Pipeline, discover
 from pipelines.core.rows import Part
@@ -145,6 +148,51 @@ def test_the_schema_of_requests_names_every_feature(case):
     assert set(case.facts["features"]) <= set(columns)
     kinds = {kind for kind, _ in columns.values()}
     assert kinds <= {"double", "long", "string", "datetime", "binary", "boolean"}
+
+
+def test_a_request_for_a_record_asks_for_it(case):
+    """Read back as a request, records lack their labels alone; columns with a past need more than the records."""
+    few = case.test.take(np.arange(5))
+    table = case.pipeline.data.request(few.frame, case.facts)
+    required = {column for column, (_, needed) in case.pipeline.data.columns(case.facts).items() if needed}
+    assert set(table) == required
+    records = case.pipeline.data.parse(table.reset_index(drop=True), case.facts)
+    assert (records["label"] == -1).all()
+    features = [name for name in case.facts["features"] if name in required]
+    pd.testing.assert_frame_equal(records[features], few.frame[features].reset_index(drop=True), check_dtype=False)
+    if "time" not in case.records:
+        again = case.pipeline.data.decode(records, case.facts)
+        assert all(np.array_equal(values[np.arange(5)], few.x()[name]) for name, values in again.items())
+
+
+def test_the_logged_model_requires_what_its_code_imports(case):
+    """Scoring in an environment made from the model's requirements must not end in an ImportError."""
+    files = {name.removesuffix(".py").replace("/", "."): path for name, path in shipped(case).items()}
+    core, imported = "pipelines.core", set()
+    waiting = {f"{core}.scorer", *(name for name in files if name.startswith(case.pipeline.module))}
+    while waiting:
+        new = {name for module in waiting for name in imports(files[module])}
+        waiting = {name for name in new & set(files) if name.startswith(core)} - imported
+        imported |= new
+    tops = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"pipelines", "toys"}
+    distributions = importlib.metadata.packages_distributions()
+    required = {name.split("==")[0] for name in tracking.requirements()}
+    assert len(tops) > 3
+    assert {top for top in tops if not {found.lower() for found in distributions[top]} & required} == set()
+
+
+def shipped(case) -> dict[str, Path]:
+    return {name: path for name, path in tracking.package_files(case.pipeline).items() if name.endswith(".py")}
+
+
+def imports(path: Path) -> set[str]:
+    """What a module imports as it is loaded, `from a import b` as both a and a.b."""
+    nodes = ast.parse(path.read_text()).body
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    origins = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    return plain | {
+        name for node in origins for name in (node.module, *(f"{node.module}.{a.name}" for a in node.names))
+    }
 
 
 def test_a_later_record_changes_no_earlier_input(case):

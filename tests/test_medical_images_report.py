@@ -171,14 +171,17 @@ def test_the_report_has_what_a_reviewer_looks_for(outcome):
     assert (wrong["true"] != wrong["decided"]).all()
 
 
-def test_views_of_one_body_are_near_duplicates_only_across_sides(outcome):
-    pairs = report._twins(outcome)
-    side = {
-        row: name
-        for name, rows in outcome.splits.sides().items()
-        for row in outcome.parts["test"].records["id"].iloc[rows]
-    }
-    assert all(side[one] != side[other] for one, other in zip(pairs["image"], pairs["looks like"], strict=True))
+def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
+    train, test = outcome.splits.train[:2], outcome.splits.test[:1]
+    pixels = outcome.parts["test"].inputs["image"].copy()
+    pixels[[train[0], test[0]]] = pixels[train[1]]
+    pixels[test[0], :1, :1] ^= 1  # no longer equal to the byte
+    part = replace(outcome.parts["test"], inputs={"image": pixels})
+    pairs = report._twins(replace(outcome, parts=outcome.parts | {"test": part}))
+    ids = outcome.parts["test"].records["id"].to_numpy()
+    found = {(row["image"], row["side"], row["looks like"], row["of"]) for _, row in pairs.iterrows()}
+    assert found >= {(ids[one], "train", ids[test[0]], "test") for one in train}
+    assert (pairs["side"] != pairs["of"]).all(), "two alike on one side are no fault"
 
 
 @pytest.mark.parametrize(

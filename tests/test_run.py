@@ -8,12 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import run, tracking
+from pipelines.core import record, run, tracking
 from pipelines.core.pipeline import Gate, InputError, Settings, discover
 
 PIPELINE = discover("toys")["blobs"]
@@ -143,6 +144,23 @@ def test_the_logged_model_answers_raw_records_with_the_scores_of_the_run(store):
     assert len(unlabelled) == 7
     with pytest.raises(mlflow.exceptions.MlflowException, match="missing inputs"):
         model.predict(raw[["subject", "a"]])
+
+
+def test_the_logged_model_holds_an_example_of_a_request_only_where_records_may_be_stored(store, tmp_path):
+    run.train(PIPELINE, SETTINGS)
+    model = mlflow.pyfunc.load_model("models:/blobs-demo/1")
+    example = model.input_example
+    assert len(model.predict(example)) == len(example) == 5
+    run.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "points.csv"))))
+    assert mlflow.pyfunc.load_model("models:/blobs/1").input_example is None
+
+
+def test_multiplications_are_counted_in_dense_and_convolutional_layers():
+    image = keras.Input((5, 5, 2))
+    convolved = keras.layers.Conv2D(3, 3)(image)  # 3 x 3 places, 3 filters of 3 x 3 x 2
+    dense = keras.layers.Dense(4)(keras.layers.Flatten()(convolved))  # 27 inputs
+    network = keras.Model(image, keras.layers.BatchNormalization()(dense))
+    assert record.multiply_adds(network) == 3 * 3 * 3 * (3 * 3 * 2) + 27 * 4
 
 
 def test_a_version_is_scored_with_the_code_it_carries(store, tmp_path):

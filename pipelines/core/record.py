@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from pipelines.core.sources import Origin
 from pipelines.core.trial import NETWORK, Outcome
 
 PREDICTIONS = "test_predictions.parquet"
+EXAMPLES = 5
+"""Rows of the logged model's input example."""
 
 
 def registered_name(pipeline: Pipeline, settings: Settings, origin: Origin) -> str:
@@ -62,9 +65,10 @@ def begin(
 
 def version(outcome: Outcome, name: str) -> tracking.Version:
     """Registers the evaluated network as a new version of the model `name`."""
-    columns = outcome.pipeline.data.columns(outcome.facts)
-    registered = tracking.register(outcome.pipeline, name, outcome.network, outcome.facts, columns)
-    tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(outcome.facts["features"])}
+    facts = outcome.facts
+    columns = outcome.pipeline.data.columns(facts)
+    registered = tracking.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
+    tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(facts["features"])}
     tracking.tag_version(registered, tags)
     return registered
 
@@ -124,8 +128,23 @@ def metrics(outcome: Outcome) -> dict[str, float]:
     return logged | {
         "cost/examples_per_second": outcome.fitted.examples_per_second,
         "cost/parameters": outcome.network.count_params(),
+        "cost/multiply_adds": multiply_adds(outcome.network),
         "cost/best_epoch": outcome.fitted.best_epoch,
     }
+
+
+def multiply_adds(network: Any) -> int:
+    """Multiplications with a weight that one record costs, in the dense and the convolutional layers."""
+    kernels = [(layer.output.shape, layer.kernel.shape) for layer in network.layers if hasattr(layer, "kernel")]
+    return sum(math.prod(output[1:-1]) * math.prod(kernel) for output, kernel in kernels)
+
+
+def _example(outcome: Outcome) -> pd.DataFrame | None:
+    """A few test records as a request holds them, if they may be stored and the domain says how."""
+    request = getattr(outcome.pipeline.data, "request", None)
+    if request is None or outcome.settings.examples != "full":
+        return None
+    return request(outcome.parts["test"].frame.tail(EXAMPLES), outcome.facts).reset_index(drop=True)
 
 
 def predictions(outcome: Outcome) -> pd.DataFrame:

@@ -33,6 +33,11 @@ from pipelines.core.pipeline import Pipeline
 from pipelines.core.scorer import SCORE
 
 CHAMPION = "champion"
+REQUIRED = (
+    *("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow"),
+    *("pillow", "pydicom", "requests", "rich"),
+)
+"""Distributions that a logged model is pinned to."""
 UI = "http://127.0.0.1:5000"
 
 
@@ -208,8 +213,12 @@ def register(
     network: Any,
     facts: Mapping[str, Any],
     columns: Mapping[str, tuple[str, bool]],
+    example: pd.DataFrame | None = None,
 ) -> Version:
-    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`."""
+    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`.
+
+    `columns` are the input schema, as `signature` takes them; `example` holds a few rows of them, if any may be stored.
+    """
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stage = Path(folder, "code")
@@ -224,6 +233,7 @@ def register(
             artifacts={"network": str(Path(folder, "model.keras")), "facts": str(Path(folder, "facts.json"))},
             code_paths=[str(path) for path in stage.iterdir()],
             signature=signature(columns),
+            input_example=example,
             pip_requirements=requirements(),
             registered_model_name=name,
         )
@@ -233,9 +243,8 @@ def register(
 
 def requirements() -> list[str]:
     """Pinned requirements of a logged model: what loading and scoring it imports."""
-    names = ("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow")
     installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
-    return [f"{name}=={importlib.metadata.version(name)}" for name in names if name in installed]
+    return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED if name in installed]
 
 
 def tag_version(version: Version, tags: Mapping[str, str], description: str = "") -> None:

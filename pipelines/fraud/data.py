@@ -294,6 +294,12 @@ def columns(facts: dict) -> dict[str, tuple[str, bool]]:
     return {column: (kind, required) for column, (kind, required) in facts["columns"].items()}
 
 
+def request(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """These records as a request holds them: the columns that must be there."""
+    needed = {column: kind for column, (kind, required) in columns(facts).items() if required}
+    return records[list(needed)].astype({column: str for column, kind in needed.items() if kind == "string"})
+
+
 def decode(records: pd.DataFrame, facts: dict) -> dict:
     """The network's inputs by name, for every record; see `history.inputs`."""
     from pipelines.fraud import history

@@ -238,8 +238,6 @@ def _average_precision(part: Part, scores: np.ndarray, clusters: Sequence[str]) 
 def _misses(outcome: "Outcome") -> pd.DataFrame | None:
     """The missed frauds of the largest amounts, or without amounts of the lowest scores; None where not allowed."""
     allowed = outcome.settings.examples
-    if allowed == "auto":
-        allowed = "full" if outcome.settings.data == "demo" else "ids"
     if allowed == "none":
         return None
     part, probability, amount = outcome.headline, outcome.headline_scores, outcome.facts["roles"]["amount"]

@@ -20,6 +20,7 @@ Predict = Callable[[Part], np.ndarray]
 MOST = 20_000
 """Training images that a baseline is fitted on."""
 COMPONENTS = 100  # principal components of the pixels
+PIXELS = 32  # on a side, from the double of which on images are made smaller first
 REGULARISATIONS = (1e-4, 1e-3, 1e-2, 1e-1)  # inverse, of the logistic regression
 NEIGHBOURS = (5, 15, 45)
 RATES = (0.05, 0.1)  # learning rates of the trees
@@ -35,24 +36,20 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
     """
     train = train.sample(MOST, settings.seed)
     counts = np.bincount(train.labels, minlength=len(facts["classes"]))
-    shares = _scores(np.tile(counts / counts.sum(), (2, 1)))[:1]
+    shares = as_scores(np.tile(counts / counts.sum(), (2, 1)))[:1]
     yield "prevalence", lambda part: np.repeat(shares, len(part), axis=0)
 
-    components = min(COMPONENTS, len(train) - 1, int(np.prod(train.inputs["image"].shape[1:])))
-    reduce = make_pipeline(StandardScaler(), PCA(components, random_state=0))
-    reduced = reduce.fit_transform(_pixels(train)), reduce.transform(_pixels(validation))
-    candidates = [LogisticRegression(C=strength, max_iter=1000) for strength in REGULARISATIONS]
-    yield (
-        "logistic_regression",
-        _chosen(candidates, *reduced, train, validation, lambda part: reduce.transform(_pixels(part))),
-    )
-    nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
-    yield (
-        "nearest_neighbours",
-        _chosen(nearest, *reduced, train, validation, lambda part: reduce.transform(_pixels(part))),
-    )
+    pixels = _pixels(train)
+    components = PCA(min(COMPONENTS, *pixels.shape, len(train) - 1), random_state=0)
+    reduce = make_pipeline(StandardScaler(), components).fit(pixels)
 
-    told = _features(train), _features(validation)
+    def reduced(part: Part) -> np.ndarray:
+        return reduce.transform(_pixels(part))
+
+    regressions = [LogisticRegression(C=strength, max_iter=1000) for strength in REGULARISATIONS]
+    yield "logistic_regression", _chosen(regressions, reduced, train, validation)
+    nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
+    yield "nearest_neighbours", _chosen(nearest, reduced, train, validation)
     boosted = [
         HistGradientBoostingClassifier(
             learning_rate=rate,
@@ -65,31 +62,43 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         )
         for rate in RATES
     ]
-    yield "trees", _chosen(boosted, *told, train, validation, _features)
+    yield "trees", _chosen(boosted, _features, train, validation)
 
 
-def _chosen(
-    candidates: list, fitted: np.ndarray, judged: np.ndarray, train: Part, validation: Part, inputs: Callable
-) -> Predict:
+def _chosen(candidates: list, inputs: Callable[[Part], np.ndarray], train: Part, validation: Part) -> Predict:
     """The candidate with the lowest loss on the validation images."""
+    fitted, judged = inputs(train), inputs(validation)
     losses = []
     for model in candidates:
-        stops = (
-            {"X_val": judged, "y_val": validation.labels} if isinstance(model, HistGradientBoostingClassifier) else {}
-        )
-        model.fit(fitted, train.labels, **stops)
+        boosted = isinstance(model, HistGradientBoostingClassifier)  # which stops where that loss does
+        model.fit(fitted, train.labels, **({"X_val": judged, "y_val": validation.labels} if boosted else {}))
         losses.append(log_loss(validation.labels, model.predict_proba(judged), labels=model.classes_))
     best = candidates[int(np.argmin(losses))]
-    return lambda part: _scores(best.predict_proba(inputs(part)))
+    return lambda part: as_scores(best.predict_proba(inputs(part)))
 
 
-def _scores(probabilities: np.ndarray) -> np.ndarray:
+def as_scores(probabilities: np.ndarray) -> np.ndarray:
+    """Of probabilities (n, classes) what a metric reads: those of the second of two classes, (n,), else all."""
     return probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
 
 
+def _blocks(part: Part) -> Iterator[np.ndarray]:
+    """The images of the part, float32, a block at a time."""
+    for rows in np.array_split(part.rows, len(part) // BLOCK + 1):
+        yield part.inputs["image"][rows].astype(np.float32)
+
+
 def _pixels(part: Part) -> np.ndarray:
-    images = part.inputs["image"][part.rows]
-    return images.reshape(len(images), -1).astype(np.float32)
+    """The pixels of each image side by side, (n, pixels); of a large one the means of squares, 63 on a side at most."""
+    square = max(part.inputs["image"].shape[1] // PIXELS, 1)
+    return np.concatenate([_means(block, square).reshape(len(block), -1) for block in _blocks(part)])
+
+
+def _means(images: np.ndarray, square: int) -> np.ndarray:
+    n, size, _, channels = images.shape
+    side = size // square
+    cut = images[:, : side * square, : side * square]
+    return cut.reshape(n, side, square, side, square, channels).mean(axis=(2, 4))
 
 
 def _features(part: Part) -> np.ndarray:
@@ -99,8 +108,7 @@ def _features(part: Part) -> np.ndarray:
     and Triggs 2005, Histograms of oriented gradients for human detection), and how strongly blobs of several sizes
     stand out (differences of Gaussians, as in Lowe 2004, Distinctive image features from scale-invariant keypoints).
     """
-    blocks = (part.inputs["image"][rows] for rows in np.array_split(part.rows, len(part) // BLOCK + 1))
-    return np.concatenate([_told(block.astype(np.float32)) for block in blocks])
+    return np.concatenate([_told(block) for block in _blocks(part)])
 
 
 def _told(images: np.ndarray) -> np.ndarray:

@@ -344,7 +344,7 @@ def decode(records: pd.DataFrame, facts: dict) -> dict[str, Rows]:
     if held.get("classes", facts["classes"]) != facts["classes"]:
         raise InputError(f"Expected classes {', '.join(facts['classes'])}. Received: {', '.join(held['classes'])}.")
     if "pixels" in held:
-        found: Rows = Cached(np.load(held["pixels"], mmap_mode="r"), records["image"].to_numpy())
+        found: Rows = Gathered(np.load(held["pixels"], mmap_mode="r"), records["image"].to_numpy())
     else:
         found = np.stack(records["image"].tolist()).reshape(len(records), *shape)
     if found.shape[1:] != shape:
@@ -352,15 +352,15 @@ def decode(records: pd.DataFrame, facts: dict) -> dict[str, Rows]:
     return {"image": found}
 
 
-class Cached:
-    """Images of the records, read from a memory map row by row; `places` holds where each is."""
+class Gathered:
+    """The images at `places` of others, such as a memory map, read when they are asked for."""
 
-    def __init__(self, pixels: np.ndarray, places: np.ndarray) -> None:
+    def __init__(self, pixels: Rows, places: np.ndarray) -> None:
         self.pixels, self.places = pixels, places
         self.shape, self.dtype = (len(places), *pixels.shape[1:]), pixels.dtype
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The images of these records, uint8 (len(rows), size, size, channels)."""
+        """The images in these rows, uint8 (len(rows), size, size, channels)."""
         return np.asarray(self.pixels[self.places[rows]])
 
 
@@ -392,3 +392,9 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:
     """What a request holds: the bytes of each image file, and perhaps a name."""
     return {"image": ("binary", True), "id": ("string", False)}
+
+
+def request(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """These records as a request holds them: the images, as PNG files."""
+    pixels = decode(records, facts)["image"][np.arange(len(records))]
+    return pd.DataFrame({"image": [images.png(image) for image in pixels]})

@@ -251,6 +251,13 @@ def fitted(image: np.ndarray, size: int, channels: int) -> np.ndarray:
     return square
 
 
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of the image, uint8 (height, width, 1 or 3)."""
+    file = BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
 def digest(image: np.ndarray) -> int:
     """A 64-bit hash of shape and pixels: equal for equal images, whatever format they were stored in."""
     code = hashlib.blake2b(repr(image.shape).encode(), digest_size=8)

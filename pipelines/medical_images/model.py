@@ -29,7 +29,7 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
     image = keras.Input((facts["size"], facts["size"], facts["channels"]), name="image", dtype="uint8")
     pixels = x["image"].reshape(-1, facts["channels"]).astype(np.float32)
     scale = layers.Normalization(mean=pixels.mean(axis=0), variance=pixels.var(axis=0) + 1, dtype="float32")
-    hidden = scale(_augmented(layers.Rescaling(1.0, dtype="float32")(image), settings.flips))
+    hidden = _augmented(scale(image), settings.flips)
 
     width = settings.width
     hidden = layers.Conv2D(width, 3, padding="same", use_bias=False)(hidden)
@@ -44,14 +44,12 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
 
 
 def _augmented(image: KerasTensor, flips: str) -> KerasTensor:
-    """Small shifts, turns and zooms, which do not change what an image shows; float32, 0 to 255."""
+    """Small shifts, turns and zooms, which do not change what an image shows."""
     if flips != "none":
-        image = layers.RandomFlip(
-            "horizontal" if flips == "horizontal" else "horizontal_and_vertical", dtype="float32"
-        )(image)
-    image = layers.RandomTranslation(0.06, 0.06, fill_mode="nearest", dtype="float32")(image)
-    image = layers.RandomRotation(0.04, fill_mode="nearest", dtype="float32")(image)
-    return layers.RandomZoom(0.08, fill_mode="nearest", dtype="float32")(image)
+        image = layers.RandomFlip("horizontal" if flips == "horizontal" else "horizontal_and_vertical")(image)
+    image = layers.RandomTranslation(0.06, 0.06, fill_mode="nearest")(image)
+    image = layers.RandomRotation(0.04, fill_mode="nearest")(image)
+    return layers.RandomZoom(0.08, fill_mode="nearest")(image)
 
 
 def _activated(hidden: KerasTensor) -> KerasTensor:

@@ -12,7 +12,8 @@ from pipelines.core import evaluate, figures
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
 from pipelines.medical_images import images
-from pipelines.medical_images.baselines import baselines
+from pipelines.medical_images.baselines import as_scores, baselines
+from pipelines.medical_images.data import Gathered
 
 if TYPE_CHECKING:
     from pipelines.core.run import Outcome
@@ -61,8 +62,7 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
 
 def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
-    probability = outputs.astype(np.float64)
-    probability = probability[:, 1] if probability.shape[1] == 2 else probability
+    probability = as_scores(outputs.astype(np.float64))
     return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
 
 
@@ -129,7 +129,7 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     yield "prediction_set_coverage", float(inside[np.arange(len(labels)), labels].mean())
     yield "prediction_set_size", float(inside.sum(axis=1).mean())
 
-    shown = _allowed(outcome)
+    shown = settings.examples
     if shown != "none":
         yield "where it looks", _where_it_looks(outcome, after, shown == "full")
     if "radius" in part.records:
@@ -140,11 +140,6 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     yield "near_duplicates_across_sides", len(pairs)
     if len(pairs) and shown != "none":
         yield "near duplicates across sides", pairs.head(LISTED)
-
-
-def _allowed(outcome: "Outcome") -> str:
-    allowed = outcome.settings.examples
-    return allowed if allowed != "auto" else "full" if outcome.settings.data == "demo" else "ids"
 
 
 def _by_class(
@@ -193,23 +188,12 @@ def _twins(outcome: "Outcome") -> pd.DataFrame:
     """Near duplicates on different sides: (one, side, other, its side)."""
     rows = np.concatenate(list(outcome.splits.sides().values()))
     sides = np.repeat(list(outcome.splits.sides()), [len(side) for side in outcome.splits.sides().values()])
-    part = Part(outcome.parts["test"].records, rows, outcome.parts["test"].inputs)
-    pairs = images.near_duplicates(_Taken(part), NEAR)
+    every = outcome.parts["test"]
+    pairs = images.near_duplicates(Gathered(every.inputs["image"], rows), NEAR)
     pairs = pairs[sides[pairs[:, 0]] != sides[pairs[:, 1]]]
-    ids = part.frame["id"].to_numpy()
+    ids = every.records["id"].to_numpy()[rows]
     columns = {"image": ids[pairs[:, 0]], "side": sides[pairs[:, 0]]}
     return pd.DataFrame(columns | {"looks like": ids[pairs[:, 1]], "of": sides[pairs[:, 1]]})
-
-
-class _Taken:
-    """The images of a part, as `Rows`."""
-
-    def __init__(self, part: Part) -> None:
-        self.part, self.dtype = part, np.dtype(np.uint8)
-        self.shape = (len(part), *part.inputs["image"].shape[1:])
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        return self.part.x(rows)["image"]
 
 
 # ------------------------------------------------------------------------------------------------------ where it looks
@@ -281,9 +265,8 @@ def _in_lesion(outcome: "Outcome", probability: np.ndarray) -> Iterator[tuple[st
     size = maps.shape[1]
     down, right = np.mgrid[:size, :size]
     at = frame.iloc[hits][["row", "column", "radius"]].to_numpy()[:, :, None, None]
-    lesion = (
-        np.hypot(down - at[:, 0], right - at[:, 1]) <= at[:, 2] + size // 14
-    )  # a square reaches half its side beyond
+    # A square that touches the lesion reaches half its side beyond it.
+    lesion = np.hypot(down - at[:, 0], right - at[:, 1]) <= at[:, 2] + size // 14
     mass = (maps * lesion).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-12)
     yield "map_mass_in_lesion", float(mass.mean())
     yield "lesion_share_of_image", float(lesion.mean())

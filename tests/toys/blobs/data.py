@@ -39,3 +39,7 @@ def decode(records, facts):
 
 def columns(facts):
     return {"subject": ("long", True), "a": ("double", True), "b": ("double", True), "class": ("double", False)}
+
+
+def request(records, facts):
+    return records[["group", "a", "b"]].rename(columns={"group": "subject"})
