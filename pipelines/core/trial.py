@@ -91,7 +91,8 @@ def trial(
 
     sample = parts["train"].sample(ADAPT_ROWS, settings.seed)
     network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
-    augment = getattr(pipeline.data, "augment", None)
+    augmentation = getattr(pipeline.data, "augmentation", None)
+    augment = augmentation(parts["train"], settings) if augmentation else None
     fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
     clock.lap("training")
 
