@@ -314,7 +314,7 @@ def _read(file: Path) -> bytes:
     with _plain(file) as stream:
         if (size := os.fstat(stream.fileno()).st_size) > MOST_BYTES:
             raise BadClip(f"{size:,} bytes: expected at most {MOST_BYTES:,}")
-        return stream.read(MOST_BYTES)
+        return stream.read(size)
 
 
 @contextmanager
