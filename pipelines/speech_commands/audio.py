@@ -24,6 +24,7 @@ import soundfile
 import soxr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from scipy import fft
 
 from pipelines.core.pipeline import InputError
 
@@ -151,6 +152,15 @@ def mixed(clips: np.ndarray, noise: np.ndarray, decibels: np.ndarray) -> np.ndar
     power, of_noise = (np.einsum("ns,ns->n", waves, waves) for waves in (clips, noise))
     scale = np.sqrt(power / np.maximum(of_noise, 1e-12)) * 10 ** (-np.asarray(decibels, np.float32) / 20)
     return clips + scale.astype(np.float32)[:, None] * noise
+
+
+def noise(rng: np.random.Generator, count: int, samples: int, colour: np.ndarray | float) -> np.ndarray:
+    """Noise whose power falls with frequency to the power of `colour`, float32 (count, samples), mean power 1."""
+    length = fft.next_fast_len(samples, real=True)
+    spectrum = fft.rfft(rng.standard_normal((count, length), np.float32))
+    fall = np.maximum(np.arange(spectrum.shape[1], dtype=np.float32), 1) ** (-np.float32(colour) / 2)
+    waves = fft.irfft(spectrum * fall, length)[:, :samples]
+    return waves / np.sqrt(np.mean(np.square(waves), axis=1, keepdims=True))
 
 
 def wav(clip: np.ndarray, sample_rate: int) -> bytes:

@@ -22,22 +22,27 @@ from scipy import fft
 from scipy.signal import oaconvolve
 
 from pipelines.core.pipeline import InputError
-from pipelines.speech_commands.audio import fitted, integers, mixed
+from pipelines.speech_commands.audio import fitted, integers, mixed, noise
 
-COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-OTHERS = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+COMMANDS = _words("down go left no off on right stop up yes")
+OTHERS = _words(
     "bed bird cat dog happy house marvin sheila tree wow backward forward follow learn visual zero one two three four "
-    "five six seven eight nine".split()
+    "five six seven eight nine"
 )
 """What the demo's class of unknown words is made of: with the commands, the words of Google Speech Commands."""
 UNHEARD = {
-    "validation": tuple(
+    "validation": _words(
         "water table music morning winter garden paper window sugar doctor yellow under again rather second "
-        "coffee lemon summer button mother".split()
+        "coffee lemon summer button mother"
     ),
-    "test": tuple(
+    "test": _words(
         "river pencil silver market finger orange carpet pocket rabbit island better never open silent number "
-        "bottle ticket corner engine father".split()
+        "bottle ticket corner engine father"
     ),
 }
 """What streams are made of: words in no clip of the demo."""
@@ -153,8 +158,8 @@ def make(sample_rate: int, samples: int, seed: int = 0) -> tuple[pd.DataFrame, n
     clips = _spoken(script, sample_rate, samples, rng)
     for start in range(0, len(clips), BLOCK):
         block = clips[start : start + BLOCK]
-        noise = _noise(rng, *block.shape, rng.uniform(*COLOURS, (len(block), 1)))
-        clips[start : start + BLOCK] = mixed(block, noise, rng.uniform(*NOISES, len(block)))
+        behind = noise(rng, *block.shape, rng.uniform(*COLOURS, (len(block), 1)))
+        clips[start : start + BLOCK] = mixed(block, behind, rng.uniform(*NOISES, len(block)))
     return pd.DataFrame(script, columns=["word", "voice"]), integers(clips), _recordings(rng, sample_rate)
 
 
@@ -189,25 +194,16 @@ def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
     return echoes.astype(np.float32)
 
 
-def _noise(rng: np.random.Generator, count: int, samples: int, colour: np.ndarray | float) -> np.ndarray:
-    """Noise whose power falls with frequency to the power of `colour`, float32 (count, samples), mean power 1."""
-    length = fft.next_fast_len(samples, real=True)
-    spectrum = fft.rfft(rng.standard_normal((count, length), np.float32))
-    fall = np.maximum(np.arange(spectrum.shape[1], dtype=np.float32), 1) ** (-np.float32(colour) / 2)
-    noise = fft.irfft(spectrum * fall, length)[:, :samples]
-    return noise / np.sqrt(np.mean(np.square(noise), axis=1, keepdims=True))
-
-
 def _recordings(rng: np.random.Generator, sample_rate: int) -> dict[str, np.ndarray]:
     """Background noise by name: air of pink noise, a fan that hums and beats, and rain of drops."""
     samples = NOISE_SECONDS * sample_rate
     time = np.arange(samples) / sample_rate
     hum = sum(np.sin(2 * np.pi * 50 * n * time + n) / n for n in range(1, 12))
-    fan = (_noise(rng, 1, samples, 1.5)[0] + hum) * (1 + 0.4 * np.sin(2 * np.pi * 3 * time))
+    fan = (noise(rng, 1, samples, 1.5)[0] + hum) * (1 + 0.4 * np.sin(2 * np.pi * 3 * time))
     drops = np.where(rng.random(samples) < 60 / sample_rate, rng.exponential(20, samples), 0)
     ring = np.exp(-np.arange(sample_rate // 50) / (sample_rate / 500)) * rng.standard_normal(sample_rate // 50)
-    rain = _noise(rng, 1, samples, 0.3)[0] + oaconvolve(drops, ring, mode="same")
-    waves = {"air": _noise(rng, 1, samples, 1.0)[0], "fan": fan, "rain": rain}
+    rain = noise(rng, 1, samples, 0.3)[0] + oaconvolve(drops, ring, mode="same")
+    waves = {"air": noise(rng, 1, samples, 1.0)[0], "fan": fan, "rain": rain}
     return {name: integers(0.2 * wave / np.abs(wave).max()) for name, wave in waves.items()}
 
 
@@ -255,6 +251,6 @@ def stream(
             at = end + int((AFTER * command + 0.1 + rng.exponential(PAUSE - 0.1)) * sample_rate)
         heard = oaconvolve(wave, _room(rng, sample_rate))[:samples]
         speech = heard[heard != 0].std()
-        noise = _noise(rng, 1, samples, rng.uniform(*COLOURS))[0]
-        heard += noise * np.float32(speech * 10 ** (-rng.uniform(*NOISES) / 20))
+        behind = noise(rng, 1, samples, rng.uniform(*COLOURS))[0]
+        heard += behind * np.float32(speech * 10 ** (-rng.uniform(*NOISES) / 20))
         yield integers(heard * (10 ** (rng.uniform(*LEVELS) / 20) / np.abs(heard).max())), placed
