@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -18,26 +16,17 @@ from pipelines.core import evaluate, tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Part, Rows
 from pipelines.speech_commands import Settings, audio, demo
+from pipelines.speech_commands.listing import SIDES, SILENCE, UNKNOWN, listed, noises
 
 if TYPE_CHECKING:
     from pipelines.core.batches import Augment
 
-SIDES = ("train", "validation", "test")
 SHARES = {"test": 0.2, "validation": 0.15}  # of the recordings, where the data do not say which are which
 FEWEST = 4  # speakers: one for train, one for test, and two for the halves of validation
 FEW = 5  # speakers in test, below which the rule warns
 HALVABLE = 3  # of a kind in validation, from which on both of its halves get one, however they are dealt
 DRAWS = 100  # of speakers, until one puts every word on every side
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus"}
-UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
-GOOGLE = {"yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"}
-"""The commands of the 12-class task on Google Speech Commands; its other words are unknown ones."""
-LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
-PATTERNS = {
-    "<digit>_<speaker>_<n>": r"^(?P<word>\d)_(?P<speaker>[^_]+)_\d+$",
-    "<speaker>_nohash_<n>": r"^(?P<speaker>[^_]+)_nohash_\d+$",
-}
-MATCHED = 0.95  # share of the names that must fit before a pattern is taken to be the one
+VOICE = "voice "  # begins ids and groups of synthetic voices
 NOISE_PARTS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of each recording, in time
 PIECES = 4  # of a side's part of a recording, each a group of silent clips
 SHIFT, GAINS, RATIOS, NOISY = 0.1, (-12.0, 6.0), (0.0, 30.0), 0.8  # s; dB; dB; share of the clips that get noise
@@ -69,15 +58,13 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     if path is None:
         listing, clips, noise = _demo(cache, rate, samples, notes)
     else:
-        listing, folder = _tabled(path) if path.is_file() or _tables(path) else _listed(path, notes)
-        listing = _as_published(_named(listing, settings.name_pattern, notes), folder, notes)
+        listing, folder = listed(path, settings.name_pattern, notes)
     listing = _held_out(listing, settings.non_keywords, notes)
     listing = _settled(listing, notes)
     if path is not None:
         listing = _thinned(listing, notes)
         listing, clips = _loaded(listing, cache, rate, samples, settings.max_bad, notes)
-        files = sorted(file for file in folder.glob(f"**/{NOISE}/*") if file.suffix.lower() in SUFFIXES)
-        noise = [[file.name, str(audio.load_noise(file, cache, rate))] for file in files]
+        noise = [[file.name, str(audio.load_noise(file, cache, rate))] for file in noises(folder)]
     elif settings.voices:
         raise InputError("--voices joins synthetic voices to recordings of people: the demo is made of them already.")
     stores = [(listing, clips)]
@@ -134,131 +121,7 @@ def _kept(
 
 def _source() -> str:
     """What stands for the way in which synthetic speech is made."""
-    return hashlib.sha256(Path(demo.__file__).read_bytes()).hexdigest()
-
-
-def _listed(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
-    """The recordings in a folder of one folder a word, these perhaps below train, val and test; or in a flat one."""
-    files = [file for file in sorted(folder.rglob("*")) if not _hidden(file.relative_to(folder)) and not file.is_dir()]
-    others = Counter(file.suffix for file in files if file.suffix.lower() not in SUFFIXES)
-    if others:
-        notes.append(f"{others.total():,} other files are ignored ({', '.join(sorted(others))}).")
-    rows = []
-    for file in files:
-        *folders, name = file.relative_to(folder).parts
-        if file.suffix.lower() in SUFFIXES:
-            side = _side(folders[0]) if len(folders) > 1 else ""
-            word, *below = (folders[1:] if side else folders) or [""]
-            rows.append((str(file), "/".join([*folders, name]), side, word, "/".join(below)))
-    if not rows:
-        raise InputError(f"{folder} holds no recordings ({', '.join(sorted(SUFFIXES))}): expected a folder a word.")
-    listing = pd.DataFrame(rows, columns=["file", "id", "side", "word", "below"])
-    if (listing["side"] == "").any() and (listing["side"] != "").any():
-        stray = listing.loc[listing["side"] == "", "id"].iloc[0]
-        raise InputError(f"{folder}: expected each recording below a folder for its side. Received: {stray}.")
-    if (listing["below"] != "").all():
-        listing["group"] = listing["below"]
-        notes.append(f"Folders below a word's are speakers: {listing['id'][0]} is of {listing['below'][0]}.")
-    return listing.drop(columns="below"), folder
-
-
-def _side(folder: str) -> str:
-    """The side that a name stands for: `testing` is test, `val` validation; "" if none."""
-    named = re.fullmatch(r"(train|val|test)(?:ing|id|idation)?(?:[^a-z].*)?", folder.lower())
-    return {"train": "train", "val": "validation", "test": "test"}[named[1]] if named else ""
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) or part == NOISE for part in path.parts)
-
-
-def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.csv") if _side(file.stem))
-
-
-def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
-    """The recordings that one table of file, class and perhaps speaker and split names, or one table for each side."""
-    listings = []
-    for file in [path] if path.is_file() else _tables(path):
-        table = tables.load(file)
-        for column, kind in (("file", "a file"), ("class", "a word"), ("speaker", "a speaker")):
-            if column in table:
-                tables.refuse(table[column], table[column].isna(), kind, file.name)
-            elif column != "speaker":
-                told = tables.listed(table, column)
-                raise InputError(f"{file.name}: expected the column '{column}'. Received: {told}.")
-        names = tables.identifiers(table, "file", file.name).astype(str).to_numpy()
-        listing = pd.DataFrame({"id": names, "word": table["class"].astype(str).to_numpy(), "side": ""})
-        if "speaker" in table:
-            listing["group"] = table["speaker"].astype(str).to_numpy()
-        if path.is_dir():
-            listing["side"] = _side(file.stem)
-        elif "split" in table:
-            sides = table["split"].astype("str").map(_side)
-            tables.refuse(table["split"], sides == "", "train, val or test", file.name)
-            listing["side"] = sides.to_numpy()
-        listings.append(listing)
-    listing = pd.concat(listings, ignore_index=True)
-    if (twice := listing["id"].duplicated()).any():
-        raise InputError(f"{path}: expected each file in one table. Received: {listing['id'][twice.idxmax()]} in two.")
-    folder = path if path.is_dir() else path.parent
-    places = [folder, *sorted(place for place in folder.iterdir() if place.is_dir()), folder.parent]
-    base = next((place for place in places if (place / listing["id"][0]).exists()), None)
-    if base is None:
-        raise InputError(f"{path}: expected files relative to {folder}. Received: {listing['id'][0]}, not found there.")
-    return listing.assign(file=[str(base / name) for name in listing["id"]]), folder
-
-
-def _named(listing: pd.DataFrame, pattern: str, notes: list[str]) -> pd.DataFrame:
-    """The listing with the words and speakers that the files' names tell."""
-    stems = [Path(file).stem for file in listing["file"]]
-    try:
-        asked = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--name-pattern: expected a regular expression. Received: {pattern!r} ({error}).") from None
-    if pattern:
-        found = [asked.search(stem) for stem in stems]
-        if not set(asked.groupindex) & {"word", "speaker"}:
-            raise InputError(f"--name-pattern: expected (?P<word>…) or (?P<speaker>…) in it. Received: {pattern!r}.")
-        if None in found:
-            example = listing["file"][found.index(None)]
-            raise InputError(f"--name-pattern {pattern!r} does not fit {example} ({found.count(None):,} such files).")
-        return listing.assign(**{{"word": "word", "speaker": "group"}[name]: [match[name] for match in found]
-                                 for name in {"word", "speaker"} & set(asked.groupindex)})  # fmt: skip
-    flat = (listing["word"] == "").all()
-    for shape, known in PATTERNS.items():
-        found = [re.search(known, stem) for stem in stems]
-        if "group" in listing or np.mean([match is not None for match in found]) < MATCHED:
-            continue
-        # A name that does not fit stands for a speaker of its own.
-        speakers = [match["speaker"] if match else stem for match, stem in zip(found, stems, strict=True)]
-        notes.append(f"Names are {shape}, recognised: {listing['id'][0]} is of speaker {speakers[0]}.")
-        if "word" in re.compile(known).groupindex and (flat or (listing["word"] == speakers).all()):
-            if None in found:
-                stray = listing["id"][found.index(None)]
-                raise InputError(f"Names are {shape}, but for {stray} ({found.count(None):,} such files).")
-            listing = listing.assign(word=[match["word"] for match in found])
-            notes.append("BEWARE: the published split of spoken digits (n below 5 is test) shares its speakers.")
-        listing = listing.assign(group=speakers)
-    if (listing["word"] == "").any():
-        stray = listing["id"][(listing["word"] == "").idxmax()]
-        raise InputError(f"Expected a folder for each word, or --name-pattern to tell it. Received: {stray}.")
-    return listing
-
-
-def _as_published(listing: pd.DataFrame, folder: Path, notes: list[str]) -> pd.DataFrame:
-    """The listing with classes, and with the official sides where the data is laid out as Google Speech Commands."""
-    listing = listing.assign(**{"class": listing["word"]})
-    if not all((folder / name).is_file() for name in LISTS.values()):
-        return listing
-    side = pd.Series("train", listing.index)
-    for name, file in LISTS.items():
-        side[listing["id"].isin((folder / file).read_text(errors="replace").split())] = name
-    notes.append(f"Sides are those of {' and '.join(LISTS.values())}.")
-    if set(listing["word"]) > GOOGLE:
-        listing["class"] = listing["word"].where(listing["word"].isin(GOOGLE), UNKNOWN)
-        notes.append(f"The task of 12 classes: {len(GOOGLE)} commands, other words are {UNKNOWN}, and {SILENCE}.")
-    return listing.assign(side=side)
+    return hashlib.sha256(b"".join(Path(module.__file__).read_bytes() for module in (demo, audio))).hexdigest()
 
 
 def _held_out(listing: pd.DataFrame, words: tuple[str, ...], notes: list[str]) -> pd.DataFrame:
@@ -351,9 +214,9 @@ def _voices(
         (_source(), words, count, rate, samples),
         lambda: (*demo.speak(words, demo.voices(count), demo.TAKES, rate, samples), {}),
     )
-    table["id"] = [f"voice {row.voice}/{row.word}/{row.Index}" for row in table.itertuples()]
+    table["id"] = [f"{VOICE}{row.voice}/{row.word}/{row.Index}" for row in table.itertuples()]
     notes.append(f"{len(table):,} clips of {count} synthetic voices, who speak the words as English, join training.")
-    return table.assign(**{"class": table["word"], "side": "train", "group": "voice " + table["voice"]}), clips
+    return table.assign(**{"class": table["word"], "side": "train", "group": VOICE + table["voice"]}), clips
 
 
 def _silence(
@@ -410,7 +273,8 @@ def describe(records: pd.DataFrame) -> str:
     about, used = records.attrs, records[records["label"] >= 0]
     counts = used["label"].value_counts().sort_index()
     classes = ", ".join(f"{about['classes'][label]} {count:,}" for label, count in counts.items())
-    speakers = f" of {used.loc[used['word'] != SILENCE, 'group'].nunique():,} speakers" if "group" in used else ""
+    people = used[(used["word"] != SILENCE) & ~used["id"].str.startswith(VOICE)]
+    speakers = f" of {people['group'].nunique():,} speakers" if "group" in used else ""
     length = about["samples"] / about["sample_rate"]
     return "\n".join(
         [
@@ -435,9 +299,9 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     """
     side = records["side"].to_numpy(object).copy()
     side[records["label"] < 0] = "none"
-    named = set(side[records["word"] != SILENCE]) & set(SHARES)
+    named = [name for name in SHARES if name in set(side[records["word"] != SILENCE])]
     drawn = {name: share for name, share in SHARES.items() if name not in named}
-    rule = f"as the data name {' and '.join(sorted(named))}" if named else ""
+    rule = f"{' and '.join(named)} as the data name them" if named else ""
     if drawn:
         spoken = "group" in records
         (_draw_speakers if spoken else _draw_clips)(records, side, drawn)
