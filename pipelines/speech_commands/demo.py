@@ -59,6 +59,7 @@ PAUSE = 1.0  # s, mean between the words of a stream
 AFTER = 1.0  # s, least pause after a command, within which a detection counts for it
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us-nyc", "en-gb-x-gbclan", "en-gb-x-gbcwmd")
 SYNCHRONOUS, NO_EXIT, UTF8, RATE, PITCH = 2, 0x8000, 1, 1, 3  # of espeak-ng/speak_lib.h
+UNSTEADY = {"Reed", "caleb"}  # voices whose noise the C library draws, so that no seed repeats it
 BLOCK = 256  # clips put into rooms at once
 
 
@@ -116,7 +117,7 @@ def voices(count: int | None = None) -> list[str]:
 
     Raises InputError for more voices than there are.
     """
-    variants = sorted(path.name for path in (Synthesiser().folder / "voices" / "!v").iterdir())
+    variants = sorted({path.name for path in (Synthesiser().folder / "voices" / "!v").iterdir()} - UNSTEADY)
     variants = [variants[n] for n in np.random.default_rng(0).permutation(len(variants))]
     names = [f"{accent}+{name}" for accent in ACCENTS for name in variants]
     count = len(variants) if count is None else count
