@@ -134,14 +134,20 @@ def fitted(wave: np.ndarray, rate: int, sample_rate: int, samples: int) -> np.nd
     """
     if rate != sample_rate:
         wave = soxr.resample(wave, rate, sample_rate)
+    wave = loudest(wave, samples)
     spare = samples - len(wave)
-    if spare >= 0:
-        return integers(np.pad(wave, (spare // 2, spare - spare // 2)))
+    return integers(np.pad(wave, (spare // 2, spare - spare // 2)))
+
+
+def loudest(wave: np.ndarray, samples: int) -> np.ndarray:
+    """The part of so many samples with the most energy, or all of a wave that is shorter."""
+    if len(wave) <= samples:
+        return wave
     until = np.concatenate([[0], np.cumsum(np.square(wave, dtype=np.float64))])
     energy = until[samples:] - until[:-samples]
-    loudest = np.flatnonzero(energy >= PLATEAU * energy.max())
-    begin = loudest[len(loudest) // 2]  # a word shorter than the window lies in its middle
-    return integers(wave[begin : begin + samples])
+    best = np.flatnonzero(energy >= PLATEAU * energy.max())
+    begin = best[len(best) // 2]  # a word shorter than the window lies in its middle
+    return wave[begin : begin + samples]
 
 
 def integers(wave: np.ndarray) -> np.ndarray:

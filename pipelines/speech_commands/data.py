@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,7 +116,8 @@ def _kept(
             np.save(fresh / "clips.npy", clips)
             for kind, wave in noise.items():
                 np.save(fresh / f"noise-{kind}.npy", wave)
-            fresh.rename(folder)
+            with suppress(OSError):  # another process was first, with the same
+                fresh.rename(folder)
     return pd.read_parquet(folder / "table.parquet"), folder / "clips.npy"
 
 

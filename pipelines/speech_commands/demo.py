@@ -22,7 +22,7 @@ from scipy import fft
 from scipy.signal import oaconvolve
 
 from pipelines.core.pipeline import InputError
-from pipelines.speech_commands.audio import fitted, integers, mixed, noise
+from pipelines.speech_commands.audio import integers, loudest, mixed, noise
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -140,8 +140,8 @@ def speak(
         InputError: where eSpeak NG is not installed, or cannot say a word.
     """
     script = [(word, name) for name in names for word in words for _ in range(takes)]
-    clips = _spoken(script, sample_rate, samples, np.random.default_rng(seed))
-    return pd.DataFrame(script, columns=["word", "voice"]), integers(clips)
+    blocks = _spoken(script, sample_rate, samples, np.random.default_rng(seed))
+    return pd.DataFrame(script, columns=["word", "voice"]), np.concatenate([integers(block) for block in blocks])
 
 
 def make(sample_rate: int, samples: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, dict[str, np.ndarray]]:
@@ -152,38 +152,34 @@ def make(sample_rate: int, samples: int, seed: int = 0) -> tuple[pd.DataFrame, n
         of noise by name, int16, NOISE_SECONDS long.
     """
     rng = np.random.default_rng(seed)
-    script = []
+    script, blocks = [], []
     for name in voices():
         script += [(word, name) for word in COMMANDS for _ in range(TAKES)]
         script += [(word, name) for word in rng.choice(OTHERS, TAKES, replace=False).tolist()]
-    clips = _spoken(script, sample_rate, samples, rng)
-    for start in range(0, len(clips), BLOCK):
-        block = clips[start : start + BLOCK]
+    for block in _spoken(script, sample_rate, samples, rng):
         behind = noise(rng, *block.shape, rng.uniform(*COLOURS, (len(block), 1)))
-        clips[start : start + BLOCK] = mixed(block, behind, rng.uniform(*NOISES, len(block)))
-    return pd.DataFrame(script, columns=["word", "voice"]), integers(clips), _recordings(rng, sample_rate)
+        blocks.append(integers(mixed(block, behind, rng.uniform(*NOISES, len(block)))))
+    return pd.DataFrame(script, columns=["word", "voice"]), np.concatenate(blocks), _recordings(rng, sample_rate)
 
 
-def _spoken(script: list[tuple[str, str]], sample_rate: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-    """The words of a script of (word, voice), each in a room of its own, float32, shape (len(script), samples)."""
+def _spoken(
+    script: list[tuple[str, str]], sample_rate: int, samples: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The words of a script of (word, voice), each in a room of its own, float32, BLOCK clips at a time."""
     synthesiser = Synthesiser()
-    clips = np.empty((len(script), samples), np.float32)
-    for clip, (word, voice) in zip(clips, script, strict=True):
-        wave = synthesiser.say(word.replace("_", " "), voice, sample_rate, rng)
-        spare = samples - len(wave)
-        if spare > 0:
+    for start in range(0, len(script), BLOCK):
+        block = np.zeros((len(script[start : start + BLOCK]), samples), np.float32)
+        for clip, (word, voice) in zip(block, script[start:], strict=False):
+            wave = synthesiser.say(word.replace("_", " "), voice, sample_rate, rng)
+            spare = max(samples - len(wave), 0)
             most = min(spare // 2, int(SHIFT * sample_rate))
             begin = spare // 2 + rng.integers(-most, most, endpoint=True)
-            wave = np.pad(wave, (begin, spare - begin))
-        clip[:] = fitted(wave, sample_rate, sample_rate, samples) / 32_768
-    for start in range(0, len(clips), BLOCK):
-        block = clips[start : start + BLOCK]
+            clip[begin : begin + len(wave)] = loudest(wave, samples)
         rooms = np.stack([_room(rng, sample_rate) for _ in block])
         length = fft.next_fast_len(samples + rooms.shape[1], real=True)
         heard = fft.irfft(fft.rfft(block, length) * fft.rfft(rooms, length), length)[:, :samples]
         level = 10 ** (rng.uniform(*LEVELS, (len(block), 1)) / 20)
-        clips[start : start + BLOCK] = heard * (level / np.abs(heard).max(axis=1, keepdims=True))
-    return clips
+        yield heard * (level / np.abs(heard).max(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _room(rng: np.random.Generator, sample_rate: int) -> np.ndarray:
