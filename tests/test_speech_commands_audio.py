@@ -224,6 +224,15 @@ def test_a_noise_recording_is_resampled_in_blocks_as_if_at_once(tmp_path):
     assert np.abs(stored.astype(int) - whole).max() <= 2
 
 
+def test_a_long_noise_recording_is_never_in_memory_as_a_whole(tmp_path):
+    (file,) = write(tmp_path / "in", a=encoded(np.zeros(1_200 * 8_000, np.int16), "FLAC", rate=8_000))
+    tracemalloc.start()
+    stored = np.load(load_noise(file, tmp_path / "cache", RATE), mmap_mode="r")
+    assert tracemalloc.get_traced_memory()[1] < stored.nbytes / 4
+    tracemalloc.stop()
+    assert len(stored) == 1_200 * RATE
+
+
 def test_a_noise_recording_is_decoded_once_and_may_not_last_for_ever(tmp_path, monkeypatch):
     (file,) = write(tmp_path / "in", a=SOUND)
     path = load_noise(file, tmp_path / "cache", RATE)

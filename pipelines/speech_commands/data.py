@@ -359,8 +359,8 @@ def _draw_speakers(records: pd.DataFrame, side: np.ndarray, shares: dict[str, fl
             return
     speakers = records.iloc[free].groupby("label")["group"].nunique()
     raise InputError(
-        f"No draw of whole speakers puts every word on every side: expected {FEWEST} speakers of each word or more. "
-        f"Received: {speakers.min()} of '{records.attrs['classes'][speakers.idxmin()]}'."
+        f"None of {DRAWS} draws of whole speakers puts every word on every side: expected {FEWEST} speakers of each "
+        f"word, better ten or more. Received: {speakers.min()} of '{records.attrs['classes'][speakers.idxmin()]}'."
     )
 
 

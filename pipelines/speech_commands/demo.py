@@ -63,6 +63,17 @@ UNSTEADY = {"Reed", "caleb"}  # voices whose noise the C library draws, so that 
 BLOCK = 256  # clips put into rooms at once
 
 
+def _installed() -> tuple[Path, Path]:
+    """The library of eSpeak NG and the folder of its data; raises InputError where it is not installed."""
+    try:
+        import espeakng_loader
+    except ImportError:
+        raise InputError(
+            "Synthetic voices need eSpeak NG (GPL-3), which is not installed: pip install 'pipelines[voices]'"
+        ) from None
+    return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
+
+
 class Synthesiser:
     """A copy of eSpeak NG of its own: the library keeps state from word to word, and only a fresh one repeats itself.
 
@@ -70,23 +81,16 @@ class Synthesiser:
     """
 
     def __init__(self) -> None:
-        try:
-            import espeakng_loader
-        except ImportError:
-            raise InputError(
-                "Synthetic voices need eSpeak NG (GPL-3), which is not installed: pip install 'pipelines[voices]'"
-            ) from None
-        self.folder = Path(espeakng_loader.get_data_path())
-        library = Path(espeakng_loader.get_library_path())
+        library, folder = _installed()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             self.library = ctypes.CDLL(str(shutil.copy(library, Path(scratch, library.name))))
         self._heard: list[np.ndarray] = []
         self._callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)(
             self._hear
         )
-        self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, str(self.folder).encode(), NO_EXIT)
+        self.rate = self.library.espeak_Initialize(SYNCHRONOUS, 0, str(folder).encode(), NO_EXIT)
         if self.rate <= 0:
-            raise InputError(f"eSpeak NG does not start: expected its data in {self.folder}.")
+            raise InputError(f"eSpeak NG does not start: expected its data in {folder}.")
         self.library.espeak_SetSynthCallback(self._callback)
 
     def _hear(self, samples: object, count: int, events: object) -> int:
@@ -117,7 +121,7 @@ def voices(count: int | None = None) -> list[str]:
 
     Raises InputError for more voices than there are.
     """
-    variants = sorted({path.name for path in (Synthesiser().folder / "voices" / "!v").iterdir()} - UNSTEADY)
+    variants = sorted({path.name for path in (_installed()[1] / "voices" / "!v").iterdir()} - UNSTEADY)
     variants = [variants[n] for n in np.random.default_rng(0).permutation(len(variants))]
     names = [f"{accent}+{name}" for accent in ACCENTS for name in variants]
     count = len(variants) if count is None else count
