@@ -197,7 +197,7 @@ def test_google_speech_commands_become_the_official_task_of_twelve_classes():
 def test_without_speakers_or_with_too_few_the_user_is_told_what_that_means():
     unknown = read(folder([f"{word}/{n}.wav" for word in ("go", "no") for n in range(20)], "u"))
     few = read(folder([f"{word}/{who}_nohash_{n}.wav" for word in ("go", "no") for who in "ab" for n in range(9)], "f"))
-    for records, said in ((unknown, "no speaker is known"), (few, "2 speakers are too few")):
+    for records, said in ((unknown, "no speaker is known"), (few, "2 where it takes 4")):
         assert told(records, "BEWARE", said)
         assert "group" not in records
         assert {side: set(frame["label"]) for side, frame in sides(records).items()} == {

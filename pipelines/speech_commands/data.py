@@ -163,8 +163,8 @@ def _settled(listing: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     count = used["group"].nunique()
     if named != set(SIDES) and count < FEWEST:
         notes.append(
-            f"BEWARE: {count} speakers are too few to keep some apart, which takes {FEWEST}: clips are drawn at "
-            "random, and figures say nothing about other people."
+            f"BEWARE: too few speakers to keep some apart, {count} where it takes {FEWEST}: clips are drawn at random, "
+            "and figures say nothing about other people."
         )
         return listing.drop(columns="group")
     return listing
@@ -307,7 +307,7 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     if drawn:
         spoken = "group" in records
         (_draw_speakers if spoken else _draw_clips)(records, side, drawn)
-        how = "whole speakers drawn at random" if spoken else "clips drawn at random by class, speakers unknown"
+        how = "whole speakers drawn at random" if spoken else "clips drawn at random by class, speakers not apart"
         rule += f"{'; ' if rule else ''}{' and '.join(drawn)}: {how}"
     classes = records.attrs["classes"]
     for name in SIDES:
