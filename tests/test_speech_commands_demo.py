@@ -46,6 +46,17 @@ def test_the_same_seed_says_the_same_whatever_was_said_before():
     assert not np.array_equal(clips, demo.speak(["yes", "no"], FEW, 2, RATE, RATE, seed=4)[1])
 
 
+def test_the_breath_of_a_voice_is_drawn_with_the_seed_too(monkeypatch):
+    """Left to itself the library draws it by the clock."""
+    monkeypatch.setattr(demo, "RATES", (150, 151))
+    monkeypatch.setattr(demo, "PITCHES", (50, 51))
+    first, same, other = (
+        demo.Synthesiser().say("yes", "en-us+whisper", RATE, np.random.default_rng(seed)) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
 def test_every_voice_says_every_word_as_often_as_asked_and_never_alike():
     table, clips = demo.speak(["yes", "no", "3"], FEW, 2, RATE, RATE)
     assert (table.value_counts() == 2).all()
