@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from pipelines.core.rows import Part, Rows
 
 NETWORK = "network"
 """What the network is called beside its baselines."""
-ADAPT_ROWS = 100_000
-"""Training rows that preprocessing layers are adapted to."""
+ADAPT_ROWS, ADAPT_BYTES = 100_000, 1 << 28
+"""Training rows that preprocessing layers are adapted to, at most, and their size in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +90,8 @@ def trial(
     parts = {side: Part(records, at, inputs) for side, at in rows.items()}
     clock.lap("inputs")
 
-    sample = parts["train"].sample(ADAPT_ROWS, settings.seed)
+    row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in inputs.values())
+    sample = parts["train"].sample(min(ADAPT_ROWS, ADAPT_BYTES // row), settings.seed)
     network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
     augmentation = getattr(pipeline.data, "augmentation", None)
     augment = augmentation(parts["train"], settings) if augmentation else None

@@ -1,21 +1,19 @@
 """What the network has to beat, from trivial to strong, on the same images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pipelines.core import classes
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
-
-Predict = Callable[[Part], np.ndarray]
 
 MOST = 20_000
 """Training images that a baseline is fitted on."""
@@ -29,15 +27,13 @@ CELLS, DIRECTIONS = 4, 8  # cells on a side, and directions of a gradient, in th
 BLOCK = 2_000  # images at once
 
 
-def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Predict]]:
+def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, classes.Predict]]:
     """Yields (name, predict); predict gives probabilities, (n,) of the second of two classes, else (n, classes).
 
     Each is fitted in several settings, of which the validation images choose one, as they do for the network.
     """
     train = train.sample(MOST, settings.seed)
-    counts = np.bincount(train.labels, minlength=len(facts["classes"]))
-    shares = as_scores(np.tile(counts / counts.sum(), (2, 1)))[:1]
-    yield "prevalence", lambda part: np.repeat(shares, len(part), axis=0)
+    yield "prevalence", classes.prevalence(train, len(facts["classes"]))
 
     pixels = _pixels(train)
     components = PCA(min(COMPONENTS, *pixels.shape, len(train) - 1), random_state=0)
@@ -47,9 +43,9 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         return reduce.transform(_pixels(part))
 
     regressions = [LogisticRegression(C=strength, max_iter=1000) for strength in REGULARISATIONS]
-    yield "logistic_regression", _chosen(regressions, reduced, train, validation)
+    yield "logistic_regression", classes.chosen(regressions, reduced, train, validation)
     nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
-    yield "nearest_neighbours", _chosen(nearest, reduced, train, validation)
+    yield "nearest_neighbours", classes.chosen(nearest, reduced, train, validation)
     boosted = [
         HistGradientBoostingClassifier(
             learning_rate=rate,
@@ -62,24 +58,7 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         )
         for rate in RATES
     ]
-    yield "trees", _chosen(boosted, _features, train, validation)
-
-
-def _chosen(candidates: list, inputs: Callable[[Part], np.ndarray], train: Part, validation: Part) -> Predict:
-    """The candidate with the lowest loss on the validation images."""
-    fitted, judged = inputs(train), inputs(validation)
-    losses = []
-    for model in candidates:
-        boosted = isinstance(model, HistGradientBoostingClassifier)  # which stops where that loss does
-        model.fit(fitted, train.labels, **({"X_val": judged, "y_val": validation.labels} if boosted else {}))
-        losses.append(log_loss(validation.labels, model.predict_proba(judged), labels=model.classes_))
-    best = candidates[int(np.argmin(losses))]
-    return lambda part: as_scores(best.predict_proba(inputs(part)))
-
-
-def as_scores(probabilities: np.ndarray) -> np.ndarray:
-    """Of probabilities (n, classes) what a metric reads: those of the second of two classes, (n,), else all."""
-    return probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+    yield "trees", classes.chosen(boosted, _features, train, validation)
 
 
 def _blocks(part: Part) -> Iterator[np.ndarray]:

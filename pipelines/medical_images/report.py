@@ -8,11 +8,11 @@ import pandas as pd
 from scipy.special import logit
 
 from pipelines.core import calibrate as calibration
-from pipelines.core import evaluate, figures
+from pipelines.core import classes, evaluate, figures
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
 from pipelines.medical_images import images
-from pipelines.medical_images.baselines import as_scores, baselines
+from pipelines.medical_images.baselines import baselines
 from pipelines.medical_images.data import Gathered
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ __all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
 
 SHOWN = 5  # images in each row of the figure that shows where the network looks
 LOCATED = 30  # images with a known lesion that are looked at
-MISTAKES = 20
 NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; distances are even
 LISTED = 50  # pairs of near duplicates
 
@@ -48,12 +47,8 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     rank = int(np.ceil((len(given) + 1) * (1 - settings.alpha)))
     learnt["quantile"] = float(given[rank - 1]) if rank <= len(given) else 1.0
 
-    confidence, wrong = probability.max(axis=1), probability.argmax(axis=1) != labels
-    order = np.argsort(-confidence, kind="stable")
-    # One more error than was seen, so that few images cannot promise much.
-    risk = (np.cumsum(wrong[order]) + 1) / (np.arange(len(order)) + 2)
-    kept = np.flatnonzero(risk <= settings.wanted_error)
-    learnt["sure"] = float(confidence[order][kept[-1]]) if len(kept) else 2.0
+    wrong = probability.argmax(axis=1) != labels
+    learnt["sure"] = classes.sure_from(probability.max(axis=1), wrong, settings.wanted_error)
     if probability.shape[1] == 2:
         negatives = scores(outputs, learnt)[labels == 0]
         learnt["threshold"] = calibration.threshold_at_rate(negatives, 1 - settings.specificity)
@@ -62,14 +57,13 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
 
 def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
-    probability = as_scores(outputs.astype(np.float64))
+    probability = classes.as_scores(outputs.astype(np.float64))
     return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
 
 
 def _distribution(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities of every class, float64 (n, classes)."""
-    probability = scores(outputs, facts)
-    return np.stack([1 - probability, probability], axis=1) if probability.ndim == 1 else probability
+    return classes.distribution(scores(outputs, facts))
 
 
 def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
@@ -100,11 +94,9 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     before, after = _distribution(outcome.outputs, {}), _distribution(outcome.outputs, facts)
     decided = after.argmax(axis=1)
 
-    counts = np.zeros((len(names), len(names)), int)
-    np.add.at(counts, (labels, decided), 1)
-    yield "confusion", figures.confusion(counts, names)
+    yield "confusion", figures.confusion(classes.confusion(labels, after), names)
     inside = _sets(after, facts)
-    yield "table of classes", _by_class(counts, labels, after, inside, names)
+    yield "table of classes", _by_class(labels, after, inside, names)
     if len(names) == 2:
         yield "roc curve", figures.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights)
         alert = outcome.scores >= facts["threshold"]
@@ -112,13 +104,7 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
         yield f"sensitivity_at_{at}", float(alert[labels == 1].mean())
         yield f"specificity_at_{at}", float(1 - alert[labels == 0].mean())
 
-    # Beyond two classes: how sure of its decision, against how often right.
-    told = labels if len(names) == 2 else (decided == labels).astype(int)
-    pair = [p[:, 1] if len(names) == 2 else p[np.arange(len(p)), decided] for p in (before, after)]
-    yield "reliability", figures.reliability(told, *pair, part.weights)
-    for stage, p in zip(("before_calibration", "calibrated"), pair, strict=True):
-        yield f"expected_calibration_error_{stage}", calibration.expected_calibration_error(told, p, part.weights)
-        yield f"brier_{stage}", evaluate.brier(told, p)(part.weights)
+    yield from classes.calibration(labels, before, after, part.weights)
     yield "accuracy_before_calibration", float((before.argmax(axis=1) == labels).mean())
 
     sure = after.max(axis=1) >= facts["sure"]
@@ -135,31 +121,23 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     if "radius" in part.records:
         yield from _in_lesion(outcome, after)
     if shown != "none":
-        yield "worst mistakes", _mistakes(part, after, names)
+        yield "worst mistakes", classes.mistakes(part, after, names)
     pairs = _twins(outcome)
     yield "near_duplicates_across_sides", len(pairs)
     if len(pairs) and shown != "none":
         yield "near duplicates across sides", pairs.head(LISTED)
 
 
-def _by_class(
-    counts: np.ndarray, labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: list[str]
-) -> pd.DataFrame:
+def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: list[str]) -> pd.DataFrame:
     """What each class is worth.
 
     A prediction set promises its coverage over all cases, not within a class, and no longer once classes are more or
     less frequent than they were in the calibration images.
     """
-    rows = []
-    for label, name in enumerate(names):
-        of_class = labels == label
-        one = of_class.astype(int)
-        area = evaluate.roc_auc(one, probability[:, label])(np.ones(len(one)))
-        found, taken = counts[label, label], counts[:, label].sum()
-        rows.append((name, of_class.sum(), found / max(of_class.sum(), 1), found / max(taken, 1), area,
-                     inside[of_class, label].mean(), inside[of_class].sum(axis=1).mean()))  # fmt: skip
-    columns = ["class", "test images", "recall", "precision", "AUC", "coverage of sets", "size of sets"]
-    return pd.DataFrame(rows, columns=columns)
+    table = classes.table(labels, probability, names, "images")
+    table["coverage of sets"] = [inside[labels == label, label].mean() for label in range(len(names))]
+    table["size of sets"] = [inside[labels == label].sum(axis=1).mean() for label in range(len(names))]
+    return table
 
 
 def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:
@@ -168,20 +146,6 @@ def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:
     curve = pd.DataFrame({"network": np.cumsum(wrong) / decided}, index=pd.Index(decided / len(wrong)))
     curve.index.name = "share of cases decided, the surest first; the others are referred"
     return figures.lines(curve, "Errors among the decided cases", "share of errors")
-
-
-def _mistakes(part: Part, probability: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """The wrong decisions that were surest."""
-    labels, decided = part.labels, probability.argmax(axis=1)
-    wrong = np.flatnonzero(decided != labels)
-    worst = wrong[np.argsort(-probability[wrong, decided[wrong]], kind="stable")][:MISTAKES]
-    columns = {
-        "id": part.frame["id"].to_numpy()[worst],
-        "true": np.array(names)[labels[worst]],
-        "decided": np.array(names)[decided[worst]],
-        "probability": probability[worst, decided[worst]],
-    }
-    return pd.DataFrame(columns)
 
 
 def _twins(outcome: "Outcome") -> pd.DataFrame:

@@ -1,0 +1,124 @@
+"""What pipelines that tell classes apart have in common: probabilities, baselines, whom to refer, what is reported.
+
+Labels are places in a list of class names. Of two classes a score is the probability of the second, shape (n,); of more
+it is the probability of each, (n, classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.core import calibrate, evaluate, figures
+from pipelines.core.rows import Part
+
+Predict = Callable[[Part], np.ndarray]
+MISTAKES = 20  # listed
+
+
+def as_scores(probability: np.ndarray) -> np.ndarray:
+    """The scores of probabilities (n, classes)."""
+    return probability[:, 1] if probability.shape[1] == 2 else probability
+
+
+def distribution(scores: np.ndarray) -> np.ndarray:
+    """The probabilities of every class, (n, classes), of scores."""
+    return np.stack([1 - scores, scores], axis=1) if scores.ndim == 1 else scores
+
+
+# ---------------------------------------------------------------------------------------------------------- baselines
+
+
+def prevalence(train: Part, classes: int) -> Predict:
+    """Predicts for every record the shares of the classes in training."""
+    counts = np.bincount(train.labels, minlength=classes)
+    shares = as_scores((counts / counts.sum())[None])
+    return lambda part: np.repeat(shares, len(part), axis=0)
+
+
+def chosen(candidates: Sequence[Any], inputs: Callable[[Part], np.ndarray], train: Part, validation: Part) -> Predict:
+    """Fits scikit-learn's classifiers on train and takes the one with the lowest loss on the validation records.
+
+    Boosted trees are told these records too, and stop where the loss on them does.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.metrics import log_loss
+
+    fitted, judged = inputs(train), inputs(validation)
+    losses = []
+    for model in candidates:
+        boosted = isinstance(model, HistGradientBoostingClassifier)
+        model.fit(fitted, train.labels, **({"X_val": judged, "y_val": validation.labels} if boosted else {}))
+        losses.append(log_loss(validation.labels, model.predict_proba(judged), labels=model.classes_))
+    best = candidates[int(np.argmin(losses))]
+    return lambda part: as_scores(best.predict_proba(inputs(part)))
+
+
+# ---------------------------------------------------------------------------------------------------------- decisions
+
+
+def sure_from(confidence: np.ndarray, wrong: np.ndarray, wanted: float) -> float:
+    """The lowest confidence from which on the share of wrong decisions keeps to `wanted`; 2 if none does.
+
+    One more error than was seen is counted, so that few records cannot promise much.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    risk = (np.cumsum(wrong[order]) + 1) / (np.arange(len(order)) + 2)
+    kept = np.flatnonzero(risk <= wanted)
+    return float(confidence[order][kept[-1]]) if len(kept) else 2.0
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def confusion(labels: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """How many records of each class (rows) were decided to be of each (columns), by the highest probability."""
+    counts = np.zeros((probability.shape[1],) * 2, int)
+    np.add.at(counts, (labels, probability.argmax(axis=1)), 1)
+    return counts
+
+
+def table(labels: np.ndarray, probability: np.ndarray, names: Sequence[str], what: str) -> pd.DataFrame:
+    """What each class is worth, by name: how many test records (`what`), recall, precision, AUC against the rest."""
+    counts = confusion(labels, probability)
+    areas = [
+        evaluate.roc_auc((labels == label).astype(int), probability[:, label])(np.ones(len(labels)))
+        for label in range(len(names))
+    ]
+    hits, of_class, decided = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    worth = {"recall": hits / np.maximum(of_class, 1), "precision": hits / np.maximum(decided, 1), "AUC": areas}
+    return pd.DataFrame({"class": list(names), f"test {what}": of_class} | worth)
+
+
+def calibration(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray
+) -> Iterator[tuple[str, Any]]:
+    """Items of a report on the probabilities (n, classes) before and after calibration.
+
+    Of two classes the probability of the second is held against the labels, of more the confidence of each decision
+    against whether it was right.
+    """
+    two = after.shape[1] == 2
+    told = labels if two else (after.argmax(axis=1) == labels).astype(int)
+    pair = [p[:, 1] if two else p[np.arange(len(p)), after.argmax(axis=1)] for p in (before, after)]
+    yield "reliability", figures.reliability(told, *pair, weights)
+    for stage, p in zip(("before_calibration", "calibrated"), pair, strict=True):
+        yield f"expected_calibration_error_{stage}", calibrate.expected_calibration_error(told, p, weights)
+        yield f"brier_{stage}", evaluate.brier(told, p)(weights)
+
+
+def mistakes(part: Part, probability: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The wrong decisions that were surest: (id, true, decided, probability)."""
+    labels, decided = part.labels, probability.argmax(axis=1)
+    wrong = np.flatnonzero(decided != labels)
+    worst = wrong[np.argsort(-probability[wrong, decided[wrong]], kind="stable")][:MISTAKES]
+    columns = {
+        "id": part.frame["id"].to_numpy()[worst],
+        "true": np.array(names)[labels[worst]],
+        "decided": np.array(names)[decided[worst]],
+        "probability": probability[worst, decided[worst]],
+    }
+    return pd.DataFrame(columns)
