@@ -31,6 +31,8 @@ class Settings(pipeline.Settings):
     """Words held out from training, on which false alarms of a running recogniser are counted."""
     voices: int = 0
     """Synthetic voices that speak the words, as English, in training alone; for recordings of few speakers."""
+    wanted_error: float = 0.02
+    """Share of errors wanted among the words that are accepted."""
     max_bad: float = 0.01
     """Share of files that may be unreadable; these are left out and listed, with more the run is refused."""
 

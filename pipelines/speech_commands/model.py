@@ -82,7 +82,7 @@ def _activated(hidden: KerasTensor) -> KerasTensor:
 
 
 def _block(hidden: KerasTensor, width: int) -> KerasTensor:
-    """Two convolutions, the first of which halves the frames, beside a short cut of a mean and a 1-frame convolution."""
+    """Two convolutions, the first of which halves the frames, beside a short cut of a mean and a 1 x 1 one."""
     found = _activated(hidden)
     hidden = layers.Conv1D(width, 1, use_bias=False)(layers.AveragePooling1D(2, padding="same")(found))
     found = layers.Conv1D(width, KERNEL, strides=2, padding="same", use_bias=False)(found)
