@@ -29,7 +29,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from pipelines.core.pipeline import Pipeline
+from pipelines.core.pipeline import InputError, Pipeline
 from pipelines.core.scorer import SCORE
 
 CHAMPION = "champion"
@@ -265,6 +265,17 @@ def champion(name: str) -> Version | None:
         return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
     except MlflowException:
         return None
+
+
+def find(name: str, which: str = CHAMPION) -> Version:
+    """The version of `name` with this number or alias; raises InputError where there is none."""
+    client = mlflow.MlflowClient()
+    try:
+        found = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
+        return Version.of(found(name, which))
+    except MlflowException:
+        held = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise InputError(f"There is no version {which} of a model {name}. Registered models: {held}.") from None
 
 
 def crown(version: Version) -> None:

@@ -34,6 +34,7 @@ RATES = (4_000, 192_000)  # Hz
 MOST_CHANNELS = 8
 MOST_SECONDS = 60  # of a clip
 MOST_NOISE_SECONDS = 3_600  # of a recording of background noise
+MOST_STREAM_SECONDS = 86_400  # of a recording to listen to
 MOST_BYTES = 64_000_000  # of a clip's file
 FRAMES = 1 << 16  # read at once
 UNTOLD = 1 << 62  # frames, from which on the library means that the header does not tell; it cannot read these
@@ -267,19 +268,35 @@ def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
             path = folder / f"noise-{hashlib.sha256(repr((CACHE, sample_rate, content)).encode()).hexdigest()}.npy"
             if path.exists():
                 return path
-            size = stream.tell()
-            stream.seek(0)
             raw = Path(scratch, "raw")
-            with _opened(stream, size, MOST_NOISE_SECONDS) as sound, raw.open("wb") as written:
-                resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1)
-                for block in _blocks(sound):
-                    integers(resampler.resample_chunk(block)).tofile(written)
-                integers(resampler.resample_chunk(np.zeros(0, np.float32), last=True)).tofile(written)
+            with raw.open("wb") as written:
+                for block in _resampled(stream, sample_rate, MOST_NOISE_SECONDS):
+                    block.tofile(written)
             np.save(Path(scratch, "noise.npy"), np.memmap(raw, np.int16, "r"))
             Path(scratch, "noise.npy").replace(path)
             return path
     except BadClip as fault:
         raise InputError(f"{file} is no recording of background noise: {fault}.") from None
+
+
+def streamed(file: Path, sample_rate: int) -> Iterator[np.ndarray]:
+    """A recording of up to a day in blocks, int16 (m,), at `sample_rate` in Hz. Raises InputError for a bad one."""
+    try:
+        with _plain(file) as stream:
+            yield from _resampled(stream, sample_rate, MOST_STREAM_SECONDS)
+    except BadClip as fault:
+        raise InputError(f"{file} is no recording to listen to: {fault}.") from None
+
+
+def _resampled(stream: BinaryIO, sample_rate: int, most_seconds: float) -> Iterator[np.ndarray]:
+    """The samples of an open file, int16, at `sample_rate` in Hz, a block at a time."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    with _opened(stream, size, most_seconds) as sound:
+        resampler = soxr.ResampleStream(sound.samplerate, sample_rate, 1)
+        for block in _blocks(sound):
+            yield integers(resampler.resample_chunk(block))
+        yield integers(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
 
 
 class _Facts(NamedTuple):

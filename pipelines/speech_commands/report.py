@@ -89,13 +89,14 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     learnt: dict[str, Any] = {"calibration": calibration.learn(scores(outputs, {}), part.labels, part.weights)}
     probability = classes.distribution(scores(outputs, learnt))
     decided = probability.argmax(axis=1)
-    commands = np.isin(decided, _commands(part.records.attrs["classes"]))
+    command = np.isin(decided, commands(part.records.attrs["classes"]))
     wrong = decided != part.labels
-    learnt["sure"] = classes.sure_from(probability.max(axis=1)[commands], wrong[commands], settings.wanted_error)
+    learnt["sure"] = classes.sure_from(probability.max(axis=1)[command], wrong[command], settings.wanted_error)
     return learnt
 
 
-def _commands(names: list[str]) -> list[int]:
+def commands(names: list[str]) -> list[int]:
+    """The classes that stand for a command, neither silence nor unknown words."""
     return [n for n, name in enumerate(names) if name not in (data.UNKNOWN, data.SILENCE)]
 
 
@@ -112,7 +113,7 @@ def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
     """
     probability = classes.distribution(scores(outputs, facts))
     decided, surest = probability.argmax(axis=1), probability.max(axis=1)
-    accepted = np.isin(decided, _commands(facts["classes"])) & (surest >= facts["sure"])
+    accepted = np.isin(decided, commands(facts["classes"])) & (surest >= facts["sure"])
     return pd.DataFrame({"word": np.array(facts["classes"])[decided], "probability": surest, "accepted": accepted})
 
 
