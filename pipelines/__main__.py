@@ -26,6 +26,7 @@ HELP = ("-h", "--help")
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # without a GPU, even 2 lets an alarming "failed call to cuInit" through
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow boosted trees manyfold on a busy machine
 }
 """What libraries read while they are imported; values that the user has set win."""
