@@ -35,11 +35,14 @@ def listen(arguments: Sequence[str]) -> int:
 
     import numpy as np
 
-    from pipelines.core import classes, scorer, tracking
-    from pipelines.speech_commands import audio, report, stream
+    from pipelines.core import device
 
-    tracking.connect()
-    recogniser = scorer.load(tracking.find(asked.name, asked.version).uri)
+    with device.quiet():
+        from pipelines.core import classes, scorer, tracking
+        from pipelines.speech_commands import audio, report, stream
+
+        tracking.connect()
+        recogniser = scorer.load(tracking.find(asked.name, asked.version).uri)
     facts = recogniser.facts
     rate, samples = facts["sample_rate"], facts["samples"]
 
