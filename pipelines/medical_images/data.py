@@ -1,18 +1,16 @@
 """Images in, records out: where they come from, their classes and groups, the split, and requests."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipelines.core import sources, tables
+from pipelines.core import files, sources, tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Rows
 from pipelines.medical_images import Settings, demo, images
 
-SIDES = ("train", "validation", "test")
 SHARES = {"test": 0.2, "validation": 0.15}  # of the images, where the data do not say which are which
 FEWEST = 4  # groups of a class: one for train, one for test, and two for the halves of validation
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ""}
@@ -102,40 +100,12 @@ def _records(listing: pd.DataFrame, pixels: np.ndarray, cache: str, notes: list[
 
 def _listed(folder: Path, notes: list[str]) -> pd.DataFrame:
     """The images in a folder of one folder a class, these perhaps below train, val and test."""
-    files = [file for file in sorted(folder.rglob("*")) if not file.is_dir() and not _hidden(file.relative_to(folder))]
-    others = Counter(file.suffix for file in files if file.suffix.lower() not in SUFFIXES)
-    if others:
-        notes.append(f"{others.total():,} other files are ignored ({', '.join(sorted(others))}).")
-    rows = []
-    for file in files:
-        *folders, name = file.relative_to(folder).parts
-        if file.suffix.lower() in SUFFIXES and folders:
-            side = _side(folders[0]) if len(folders) > 1 else ""
-            label, *below = folders[1:] if side else folders
-            rows.append((str(file), "/".join([*folders, name]), side, label, "/".join(below), file.stem))
-    if not rows:
+    listing = files.in_folders(folder, SUFFIXES, "images", notes)
+    listing = listing[listing["class"] != ""].reset_index(drop=True)  # a picture beside the folders is none of them
+    if listing.empty:
         raise InputError(f"{folder} holds no images in folders: expected one folder for each class.")
-    listing = pd.DataFrame(rows, columns=["file", "id", "side", "class", "below", "stem"])
-    if (listing["side"] == "").any() and (listing["side"] != "").any():
-        stray = listing.loc[listing["side"] == "", "id"].iloc[0]
-        raise InputError(
-            f"{folder}: expected every image below a folder for its side, as others are. Received: {stray}."
-        )
-    if (listing["below"] != "").all():
-        listing["group"] = listing["below"]
-        notes.append("Images in one folder below their class belong together.")
-    unused = ["below"] if (listing["side"] != "").any() else ["below", "side"]
-    return listing.drop(columns=unused)
-
-
-def _side(folder: str) -> str:
-    """The side that a folder stands for: `TEST_SIMPLE` is test, `val` validation; "" if none."""
-    named = re.fullmatch(r"(train|val|test)(?:ing|id|idation)?(?:[^a-z].*)?", folder.lower())
-    return {"train": "train", "val": "validation", "test": "test"}[named[1]] if named else ""
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.parts) or path.name == "Thumbs.db"
+    listing["stem"] = [Path(file).stem for file in listing["file"]]
+    return listing if (listing["side"] != "").any() else listing.drop(columns="side")
 
 
 def _tabled(path: Path) -> pd.DataFrame:
@@ -153,7 +123,7 @@ def _tabled(path: Path) -> pd.DataFrame:
         tables.refuse(table["group"], table["group"].isna(), "a patient or source", path.name)
         listing["group"] = table["group"].astype(str).to_numpy()
     if "split" in table:
-        sides = table["split"].astype("str").map(_side)
+        sides = table["split"].astype("str").map(files.side)
         tables.refuse(table["split"], sides == "", "train, val or test", path.name)
         listing["side"] = sides.to_numpy()
     return listing
@@ -193,7 +163,7 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
     """The images of a MedMNIST-style archive, `train_images` and `train_labels`, and so for val and test."""
     folder = sources.unpack(path, cache)
     parts = {}
-    for side, begin in zip(SIDES, ("train", "val", "test"), strict=True):
+    for side, begin in zip(files.SIDES, ("train", "val", "test"), strict=True):
         for kind in ("images", "labels"):
             try:
                 parts[side, kind] = np.load(folder / f"{begin}_{kind}.npy", mmap_mode="r")
@@ -217,10 +187,10 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
                 f"{path.name}, '{begin}_labels': expected one whole number for each of {len(pixels):,} images. "
                 f"Received: {labels.dtype} of shape {labels.shape}."
             )
-    stored = _stored([parts[side, "images"] for side in SIDES], folder, settings.size)
-    labels = np.concatenate([np.ravel(parts[side, "labels"]) for side in SIDES])
+    stored = _stored([parts[side, "images"] for side in files.SIDES], folder, settings.size)
+    labels = np.concatenate([np.ravel(parts[side, "labels"]) for side in files.SIDES])
     names = CLASSES.get(settings.data, ())
-    side = np.repeat(SIDES, [len(parts[side, "images"]) for side in SIDES])
+    side = np.repeat(files.SIDES, [len(parts[side, "images"]) for side in files.SIDES])
     listing = pd.DataFrame({"id": [f"{side}-{n}" for n, side in enumerate(side)], "side": side})
     listing["class"] = [names[label] if label < len(names) else str(label) for label in labels]
     return _records(listing, stored, stored.filename, [])
@@ -280,15 +250,15 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     if drawn:
         _refuse_small(records, side == "train", group, classes)
         _draw(side, records["label"].to_numpy(), group, {name: SHARES[name] for name in drawn})
-    for name in SIDES:
+    for name in files.SIDES:
         missing = set(range(len(classes))) - set(records["label"][side == name])
         if missing:
             raise InputError(f"No image of class '{classes[min(missing)]}' is in {name}: expected some of every class.")
-    rule = f"as the data name {', '.join(name for name in SIDES if name in named)}" if named else ""
+    rule = f"as the data name {', '.join(name for name in files.SIDES if name in named)}" if named else ""
     how = "at random by class" + (", whole groups together" if "group" in records else "")
     rule += f"{'; ' if rule else ''}{' and '.join(drawn)} drawn {how}" if drawn else ""
     clusters = ("group",) if "group" in records else ()
-    return Splits(*(np.flatnonzero(side == name) for name in SIDES), rule=rule, clusters=clusters)
+    return Splits(*(np.flatnonzero(side == name) for name in files.SIDES), rule=rule, clusters=clusters)
 
 
 def _refuse_small(records: pd.DataFrame, free: np.ndarray, group: pd.Series, classes: list[str]) -> None:

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from pipelines.core import evaluate, tables
+from pipelines.core.files import SIDES
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Part, Rows
 from pipelines.speech_commands import Settings, audio, demo
-from pipelines.speech_commands.listing import SIDES, SILENCE, UNKNOWN, listed, noises
+from pipelines.speech_commands.listing import SILENCE, UNKNOWN, listed, noises
 
 if TYPE_CHECKING:
     from pipelines.core.batches import Augment

@@ -1,16 +1,14 @@
 """Recordings on disk as a listing: which file holds which word, by whom and for which side, and how that was told."""
 
 import re
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipelines.core import tables
+from pipelines.core import files, tables
 from pipelines.core.pipeline import InputError
 
-SIDES = ("train", "validation", "test")
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus"}
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
 GOOGLE = {"yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"}
@@ -36,7 +34,11 @@ def listed(path: Path, name_pattern: str, notes: list[str]) -> tuple[pd.DataFram
     Raises:
         InputError: where words, files or sides cannot be told, with the file and what was expected.
     """
-    listing, folder = _tabled(path) if path.is_file() or _tables(path) else _from_folders(path, notes)
+    if path.is_file() or _tables(path):
+        listing, folder = _tabled(path)
+    else:
+        listing = files.in_folders(path, SUFFIXES, f"recordings ({', '.join(sorted(SUFFIXES))})", notes, {NOISE})
+        listing, folder = listing.rename(columns={"class": "word"}), path
     return _as_published(_named(listing, name_pattern, notes), folder, notes), folder
 
 
@@ -46,43 +48,8 @@ def noises(folder: Path) -> list[Path]:
     return [file for file in files if file.suffix.lower() in SUFFIXES]
 
 
-def _from_folders(folder: Path, notes: list[str]) -> tuple[pd.DataFrame, Path]:
-    """The recordings in a folder of one folder a word, these perhaps below train, val and test; or in a flat one."""
-    files = [file for file in sorted(folder.rglob("*")) if not _hidden(file.relative_to(folder)) and not file.is_dir()]
-    others = Counter(file.suffix for file in files if file.suffix.lower() not in SUFFIXES)
-    if others:
-        notes.append(f"{others.total():,} other files are ignored ({', '.join(sorted(others))}).")
-    rows = []
-    for file in files:
-        *folders, name = file.relative_to(folder).parts
-        if file.suffix.lower() in SUFFIXES:
-            side = _side(folders[0]) if len(folders) > 1 else ""
-            word, *below = (folders[1:] if side else folders) or [""]
-            rows.append((str(file), "/".join([*folders, name]), side, word, "/".join(below)))
-    if not rows:
-        raise InputError(f"{folder} holds no recordings ({', '.join(sorted(SUFFIXES))}): expected a folder a word.")
-    listing = pd.DataFrame(rows, columns=["file", "id", "side", "word", "below"])
-    if (listing["side"] == "").any() and (listing["side"] != "").any():
-        stray = listing.loc[listing["side"] == "", "id"].iloc[0]
-        raise InputError(f"{folder}: expected each recording below a folder for its side. Received: {stray}.")
-    if (listing["below"] != "").all():
-        listing["group"] = listing["below"]
-        notes.append(f"Folders below a word's are speakers: {listing['id'][0]} is of {listing['below'][0]}.")
-    return listing.drop(columns="below"), folder
-
-
-def _side(folder: str) -> str:
-    """The side that a name stands for: `testing` is test, `val` validation; "" if none."""
-    named = re.fullmatch(r"(train|val|test)(?:ing|id|idation)?(?:[^a-z].*)?", folder.lower())
-    return {"train": "train", "val": "validation", "test": "test"}[named[1]] if named else ""
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) or part == NOISE for part in path.parts)
-
-
 def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.csv") if _side(file.stem))
+    return sorted(file for file in folder.glob("*.csv") if files.side(file.stem))
 
 
 def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
@@ -101,9 +68,9 @@ def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
         if "speaker" in table:
             listing["group"] = table["speaker"].astype(str).to_numpy()
         if path.is_dir():
-            listing["side"] = _side(file.stem)
+            listing["side"] = files.side(file.stem)
         elif "split" in table:
-            sides = table["split"].astype("str").map(_side)
+            sides = table["split"].astype("str").map(files.side)
             tables.refuse(table["split"], sides == "", "train, val or test", file.name)
             listing["side"] = sides.to_numpy()
         listings.append(listing)
