@@ -83,6 +83,7 @@ def setup(seed: int, device: str = "auto", precision: str = "auto", gpus: int = 
 def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # it warns of every network beyond a few in one process
     gpus = tf.config.list_physical_devices("GPU")[:most]
     tf.config.set_visible_devices(gpus, "GPU")
     if not gpus:
