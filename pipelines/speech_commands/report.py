@@ -59,7 +59,8 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         return np.concatenate(parts, axis=1)
 
     regressions = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-3, max_iter=1000)) for strength in REGULARISATIONS
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-3, max_iter=1000))
+        for strength in REGULARISATIONS
     ]
     yield "logistic_regression", classes.chosen(regressions, told, train, validation)
     boosted = [
