@@ -13,7 +13,7 @@ class Settings(pipeline.Settings):
 
     epochs: int = 30
     """Most passes over the training clips; training stops earlier when validation no longer improves."""
-    patience: int = 8
+    patience: int = 30
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 64
     """Clips in one training step."""
