@@ -46,8 +46,9 @@ def test_the_same_seed_gives_the_same_network_to_the_bit_and_another_seed_anothe
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_the_weights_kept_are_those_of_the_best_validation_loss():
-    noise = replace(SETTINGS, epochs=12, patience=2, learning_rate=0.05)
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_the_weights_kept_are_those_of_the_best_validation_loss(averaging):
+    noise = replace(SETTINGS, epochs=12, patience=2, learning_rate=0.05, averaging=averaging)
     model, result, stopping = fitted(noise, signal=0.0)
     losses = [figures["val_loss"] for figures in result.epochs]
     assert len(losses) < 12, "pure noise must stop early"
@@ -55,6 +56,29 @@ def test_the_weights_kept_are_those_of_the_best_validation_loss():
     model.compile(loss=LOSS)
     kept = model.evaluate(Batches(stopping, 8192), verbose=0)
     assert kept == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_a_running_mean_of_the_weights_is_steadier_than_they_are():
+    def losses(averaging):
+        settings = replace(SETTINGS, epochs=15, patience=15, learning_rate=0.3, averaging=averaging)
+        return np.array([figures["val_loss"] for figures in fitted(settings)[1].epochs])
+
+    single, mean = losses(0.0), losses(0.95)
+    assert mean[3:12].std() < single[3:12].std() / 2
+    assert mean.min() < single.min()
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.9])
+def test_the_mean_of_the_weights_is_what_is_left_where_nothing_stops_the_training(averaging):
+    machine = device.setup(0)
+    train, stopping = parts()
+    model = network()
+    settings = replace(SETTINGS, averaging=averaging)
+    fit(model, LOSS, train, stopping.take(np.array([], int)), settings, machine)
+    steps = model.optimizer
+    if averaging:
+        means = steps._model_variables_moving_average
+        assert all(np.allclose(a, b) for a, b in zip(model.trainable_variables, means, strict=True))
 
 
 def test_without_a_stopping_part_all_epochs_are_trained():

@@ -64,7 +64,8 @@ def compiled(model: keras.Model, loss: object, settings: Settings, steps: int) -
     schedule = keras.optimizers.schedules.CosineDecay(
         settings.learning_rate / 20, total - warm, alpha=0.01, warmup_target=settings.learning_rate, warmup_steps=warm
     )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    mean = {"use_ema": True, "ema_momentum": settings.averaging} if settings.averaging else {}
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay, **mean)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(optimizer=optimizer, loss=loss)
     return model
@@ -100,6 +101,8 @@ def fit(
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
         follow = _Follow(progress, settings.epochs, len(batches), on_epoch)
         callbacks: list[keras.callbacks.Callback] = [follow]
+        if settings.averaging:  # before early stopping, which then sees and keeps the mean
+            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         if len(stopping):
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)

@@ -79,6 +79,8 @@ class Settings:
     """Peak learning rate."""
     weight_decay: float = 1e-4
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
+    averaging: float = 0.0
+    """Momentum of a running mean of the weights, which is then validated and kept instead of them; 0 for none."""
     examples: Literal["auto", "none", "ids", "full"] = "auto"
     """Whether records may be stored in the run: none, ids, or full; auto is full on demo data and ids on your own."""
     allow_column: tuple[str, ...] = ()
