@@ -240,14 +240,14 @@ def fit_har(linear: np.ndarray, targets: np.ndarray, ticker: np.ndarray, tickers
 
 
 def _coefficients(linear: np.ndarray, targets: np.ndarray) -> list:
-    design = np.column_stack([np.ones(len(linear)), linear])
-    logs, found = np.log(targets), np.zeros((6, design.shape[1]))
-    for rows, width in ((HAR, 1 + 3), (HAR_MARKET, design.shape[1])):
+    logs, found = np.log(targets), np.zeros((6, 1 + linear.shape[1]))
+    for rows, width in ((HAR, 3), (HAR_MARKET, linear.shape[1])):
+        x, mean = linear[:, :width].astype(np.float64), linear[:, :width].mean(axis=0, dtype=np.float64)
         # The least-norm solution, since the market of a single ticker is the ticker itself.
-        slopes = np.linalg.lstsq(design[:, :width], logs, rcond=1e-8)[0]
-        residuals = logs - design[:, :width] @ slopes
-        found[rows, :width] = slopes.T
-        found[rows, 0] += residuals.var(axis=0) / 2
+        slopes = np.linalg.pinv((x - mean).T @ (x - mean), rcond=1e-8, hermitian=True) @ (x - mean).T @ logs
+        residuals = logs - x @ slopes
+        found[rows, 1 : 1 + width] = slopes.T
+        found[rows, 0] = residuals.mean(axis=0) + residuals.var(axis=0) / 2
     return found.tolist()
 
 
