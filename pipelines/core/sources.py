@@ -63,7 +63,8 @@ def resolve(data: str, pipeline: Pipeline, root: Path) -> Origin:
         close = difflib.get_close_matches(data, [*pipeline.demos, *pipeline.sources], n=1)
         raise InputError(
             f"--data takes {', '.join(pipeline.demos)}, a public set of {pipeline.name}"
-            f" ({', '.join(pipeline.sources) or 'there is none'}) or an existing path{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
+            f" ({', '.join(pipeline.sources) or 'there is none'}) or an existing path"
+            f"{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
         )
     if origin.path.is_file() and origin.path.name.lower().endswith(ARCHIVES):
         return Origin(origin.kind, origin.name, unpack(origin.path, folder))

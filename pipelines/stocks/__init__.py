@@ -1,4 +1,4 @@
-"""Daily prices of one or many tickers: the distribution of their returns and their volatility, days to a month ahead."""
+"""Daily prices of one or many tickers: their volatility and the distribution of their returns, up to a month ahead."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,6 @@ PIPELINE = Pipeline(
     gates=(Gate("constant"), Gate("har")),
     demos={
         "demo": "The prices are real ones of two indices, S&P 500 and NASDAQ, 1999 to 2018.",
-        "random-walk": "The prices are simulated random walks of constant volatility, in which nothing can be forecast.",
+        "random-walk": "The prices are simulated random walks of constant volatility: nothing can be forecast.",
     },
 )

@@ -1,7 +1,6 @@
 """Daily prices in, records out: columns recognised, faults repaired or left out by rule, targets, the split by time."""
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +32,8 @@ EMBARGO = max(HORIZONS)
 VALIDATION = 252  # trading days, a year
 TEST = 0.2  # share of the days
 SUFFIXES = (".csv", ".parquet", ".txt", ".tsv", ".csv.gz", ".csv.bz2", ".csv.xz", ".csv.zip", ".csv.zst")
-SPLITS = np.log([3 / 2, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 50, 100])
-NEAR, CALM = 0.03, 1 / 6
-"""An overnight move this near to a split's, in logarithms, is one if the day's range is less than this share of it."""
+FAR = 2.0
+"""A high this many times open and close, or a low this small a part of them, is a slip or a trade that was annulled."""
 MOST_TWICE = 0.05  # share of rows for a ticker and day that has another; more are no slips but another kind of data
 EARLIEST, LATEST = 19000101, 21001231  # dates written as numbers
 
@@ -70,9 +68,7 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     notes = list(dict.fromkeys(notes))
     records = _records(_clean(raw, path.name if path else "demo data", notes))
     if "open" not in records:
-        notes.append(
-            "Close prices alone: variance is the squared return, and overnight gap and range are left out of the inputs."
-        )
+        notes.append("Close prices alone: variance is the squared return; overnight gap and range are no inputs.")
     if "adj_close" not in records:
         notes.append("Returns hold dividends only if the prices are adjusted for them.")
     listed = [c for c in ("ticker", *PRICES, "volume") if c in records]
@@ -110,8 +106,8 @@ def describe(records: pd.DataFrame) -> str:
     tickers, days = records["ticker"].nunique(), records["time"].nunique()
     return "\n".join(
         [
-            f"{len(records):,} daily prices of {tickers:,} ticker{'s'[: tickers > 1]} on {days:,} days, {first:%Y-%m-%d}"
-            f" to {last:%Y-%m-%d}, with {', '.join(records.attrs['features'][1:])}",
+            f"{len(records):,} daily prices of {tickers:,} ticker{'s'[: tickers > 1]} on {days:,} days, "
+            f"{first:%Y-%m-%d} to {last:%Y-%m-%d}, with {', '.join(records.attrs['features'][1:])}",
             *records.attrs["notes"],
         ]
     )
@@ -121,7 +117,9 @@ def _files(folder: Path, notes: list[str]) -> list[Path]:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
     found = [file for file in files if file.name.lower().endswith(SUFFIXES)]
     if not found:
-        raise InputError(f"{folder.name}: expected a CSV or Parquet file for each ticker. Received: {len(files)} others.")
+        raise InputError(
+            f"{folder.name}: expected a CSV or Parquet file for each ticker. Received: {len(files)} others."
+        )
     notes += [f"{file.name} is left out: it is no CSV or Parquet file." for file in files if file not in found]
     return found
 
@@ -147,26 +145,21 @@ def _standard(table: pd.DataFrame, ticker: str, origin: str, settings: Settings,
         if role not in found:
             flag = "; name it with --date" if role == "date" else ""
             raise InputError(f"{origin}: expected a column '{role}'{flag}. Received: {tables.listed(table, role)}.")
-    raw = pd.DataFrame({"time": _dates(table[found.pop("date")], origin)})
+    if not set(RANGE) <= set(found):
+        found = {role: column for role, column in found.items() if role not in RANGE}
+    unused = [column for column in table if column not in found.values() and _plain(column) != "score"]
+    notes += [f"The column '{column}' is not used." for column in unused]
+
+    raw = pd.DataFrame({"time": _dates(table[found["date"]], origin), "ticker": ticker})
     if "ticker" in found:
-        column = table[found.pop("ticker")]
+        column = table[found["ticker"]]
         tables.refuse(column, column.isna(), "a ticker", origin)
         raw["ticker"] = column.astype("str").str.strip()
-    else:
-        raw["ticker"] = ticker
-    ranged = all(name in found for name in RANGE)
-    for name in (name for name in (*PRICES, "volume") if name in found):
-        if ranged or name not in RANGE:
-            raw[name] = tables.numbers(table[found[name]], origin)
-    unused = [str(c) for c in table if c not in (settings.date, settings.ticker) and _role(c) not in ("score", *raw, "date")]
-    notes += [f"The column '{column}' is not used." for column in unused]
-    return raw
+    return raw.assign(**{r: tables.numbers(table[found[r]], origin) for r in (*PRICES, "volume") if r in found})
 
 
-def _role(column: str) -> str:
-    """The standard name of a column, "" if it has none."""
-    plain = re.sub("[^a-z]", "", str(column).lower())
-    return next((role for role, names in NAMES.items() if plain in names), plain if plain == "score" else "")
+def _plain(column: str) -> str:
+    return re.sub("[^a-z]", "", column.lower())
 
 
 def _recognised(table: pd.DataFrame, origin: str, named: dict[str, str]) -> dict[str, str]:
@@ -180,8 +173,7 @@ def _recognised(table: pd.DataFrame, origin: str, named: dict[str, str]) -> dict
                 )
             found[role] = flag
             continue
-        plain = {column: re.sub("[^a-z]", "", column.lower()) for column in map(str, table)}
-        matches = sorted((names.index(name), column) for column, name in plain.items() if name in names)
+        matches = sorted((names.index(_plain(column)), column) for column in table if _plain(column) in names)
         if len(matches) > 1 and matches[0][0] == matches[1][0]:
             raise InputError(f"{origin}: expected one column '{role}'. Received: {matches[0][1]} and {matches[1][1]}.")
         if matches:
@@ -204,7 +196,7 @@ def _dates(column: pd.Series, origin: str) -> pd.Series:
 
 
 def _clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
-    """The rows that can be used, in order of ticker and time, with `adjustment`; each rule tells in the notes its count.
+    """The rows that can be used, by ticker and time, with `adjustment`; the notes tell how often each rule applied.
 
     Raises InputError where rows of the same ticker and day are so many that these are no daily prices of one each.
     """
@@ -235,14 +227,18 @@ def _clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
     _note(notes, replaced, "{} left out: a later row has other prices for the same ticker and day.")
     frame = frame[~replaced].reset_index(drop=True)
     if frame.empty:
-        raise InputError(f"{origin}: expected daily prices above 0. Received: {len(raw):,} rows, none of which has them.")
+        raise InputError(
+            f"{origin}: expected daily prices above 0. Received: {len(raw):,} rows, none of which has them."
+        )
 
     if "open" in frame:
-        ends = frame[["open", "close"]]
-        narrow = (frame["high"] < ends.max(axis=1)) | (frame["low"] > ends.min(axis=1))
+        upper, lower = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
+        narrow = (frame["high"] < upper) | (frame["low"] > lower)
         _note(notes, narrow, "{} repaired: high and low are widened until they hold open and close.")
-        every = frame[["open", "high", "low", "close"]]
-        frame["high"], frame["low"] = every.max(axis=1), every.min(axis=1)
+        far = (frame["high"] > FAR * upper) | (frame["low"] < lower / FAR)
+        _note(notes, far, f"{{}} repaired: a high or low over {FAR:g} times away from open and close becomes these.")
+        frame["high"] = upper.where(frame["high"] > FAR * upper, np.maximum(frame["high"], upper))
+        frame["low"] = lower.where(frame["low"] < lower / FAR, np.minimum(frame["low"], lower))
     if "volume" in frame:
         unknown = ~(frame["volume"] > 0)
         if unknown.all() and "score" not in frame:
@@ -252,7 +248,12 @@ def _clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
             _note(notes, unknown, "{} without a volume above 0, which is taken as unknown.")
             frame["volume"] = frame["volume"].where(~unknown)
     _note_calendar(frame, notes)
-    return frame.assign(adjustment=_adjustment(frame, notes))
+    adjustment, split = features.adjustment(frame)
+    if split.any():
+        told = [f"{row.ticker} {row.time:%Y-%m-%d}" for row in frame[split].head(5).itertuples()]
+        more = ", ..." if split.sum() > len(told) else ""
+        notes.append(f"Overnight moves taken as splits, and adjusted for: {split.sum():,} ({', '.join(told)}{more}).")
+    return frame.assign(adjustment=adjustment)
 
 
 def _note(notes: list[str], rows: pd.Series, sentence: str) -> None:
@@ -270,26 +271,6 @@ def _note_calendar(frame: pd.DataFrame, notes: list[str]) -> None:
     partial = int(((life["min"] > 0) | (life["max"] < len(days) - 1)).sum())
     if partial:
         notes.append(f"{partial:,} of {len(life):,} tickers start later or end earlier than others: they are kept.")
-
-
-def _adjustment(frame: pd.DataFrame, notes: list[str]) -> np.ndarray:
-    """What each price is multiplied by to make days comparable, float64 (n,): dividends as the adjusted close tells
-    them, and splits that the prices show. Earlier factors do not depend on later days.
-    """
-    ticker = pd.factorize(frame["ticker"])[0]
-    given = (frame["adj_close"] / frame["close"]).to_numpy() if "adj_close" in frame else np.ones(len(frame))
-    close = np.log(frame["close"].to_numpy() * given)
-    ranged = "open" in frame
-    night = (np.log(frame["open"].to_numpy() * given) if ranged else close) - shifted(close, 1, ticker)
-    spread = np.log(frame["high"] / frame["low"]).to_numpy() if ranged else np.zeros(len(frame))
-    nearest = SPLITS[np.abs(np.abs(night)[:, None] - SPLITS).argmin(axis=1)]
-    split = (np.abs(np.abs(night) - nearest) < NEAR) & (spread < CALM * nearest)
-    factor = np.exp(np.where(split, -np.sign(night) * nearest, 0))
-    if split.any():
-        told = [f"{row.ticker} {row.time:%Y-%m-%d}" for row in frame[split].head(5).itertuples()]
-        more = ", ..." if split.sum() > len(told) else ""
-        notes.append(f"Overnight moves taken as splits, and adjusted for: {split.sum():,} ({', '.join(told)}{more}).")
-    return given * pd.Series(factor).groupby(ticker).cumprod().to_numpy()
 
 
 def _records(frame: pd.DataFrame) -> pd.DataFrame:
@@ -353,7 +334,7 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     }
     return Splits(
         *(np.flatnonzero(side & usable) for side in sides),
-        rule=f"by time: validation from {validation:.10}, test from {test:.10}, an embargo of {EMBARGO} days before each",
+        rule=f"by time: validation from {validation:.10}, test from {test:.10}, before each {EMBARGO} days of embargo",
         left_out={reason: int(rows.sum()) for reason, rows in left_out.items() if rows.any()},
         clusters=("block",),
     )
@@ -366,7 +347,8 @@ def _first_test_day(days: np.ndarray, wanted: str) -> int:
     start = pd.to_datetime(wanted, errors="coerce", format="ISO8601")
     if pd.isna(start) or not days[0] < np.datetime64(start) <= days[-1]:
         raise InputError(
-            f"--test-start: expected a day such as 2014-01-31 between {days[0]:.10} and {days[-1]:.10}. Received: {wanted}"
+            f"--test-start: expected a day such as 2014-01-31, after {days[0]:.10} and up to {days[-1]:.10}. "
+            f"Received: {wanted}."
         )
     return int(np.searchsorted(days, np.datetime64(start)))
 
@@ -402,7 +384,7 @@ def decode(records: pd.DataFrame, facts: dict) -> dict:
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:
-    """What a request holds: the day, the ticker, and the prices that the network was trained with, by standard names."""
+    """What a request holds: the day, the ticker, and the prices that the network was trained with."""
     kinds = {name: ("string" if name == "ticker" else "double", True) for name in facts["features"]}
     return {"date": ("datetime", True)} | kinds
 

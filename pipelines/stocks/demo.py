@@ -34,13 +34,12 @@ def random_walk(seed: int) -> pd.DataFrame:
     steps = rng.standard_normal((TICKERS, DAYS, STEPS), np.float32) * np.sqrt((1 - NIGHT) / STEPS)
     path = np.cumsum(steps, axis=2)  # from the open, in units of the ticker's volatility
     night = rng.standard_normal((TICKERS, DAYS)) * np.sqrt(NIGHT)
-    close = np.cumsum(night + path[:, :, -1], axis=1)
-    opening = close - path[:, :, -1]
+    opening = np.cumsum(night + path[:, :, -1], axis=1) - path[:, :, -1]
     walks = {
         "Open": opening,
         "High": opening + np.maximum(path.max(axis=2), 0),
         "Low": opening + np.minimum(path.min(axis=2), 0),
-        "Close": close,
+        "Close": opening + path[:, :, -1],
     }
     columns = {name: (100 * np.exp(volatility * walk)).ravel() for name, walk in walks.items()}
     return pd.DataFrame(

@@ -29,11 +29,15 @@ LINEAR = (
 """The regressors of the linear forecasts; HAR has the first three, its extension all of them."""
 HAR, HAR_MARKET = slice(0, 3), slice(3, 6)
 """Columns of the input `har` that hold the forecasts of HAR, one a horizon, and of HAR with leverage and market."""
+SPLITS = np.log([3 / 2, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 50, 100])
+NEAR, CALM = 0.03, 1 / 6
+"""An overnight move this near to a split's, in logarithms, is one if the day's range is less than this share of it.
+Of the moves that are none, most are news, on which the day's range is wide too."""
 OWN = 250
 """Training days from which on a ticker has coefficients of its own; others share those of all tickers."""
 
 
-# ---------------------------------------------------------------------------------------------------------- variances
+# ------------------------------------------------------------------------------------------------ prices, their means
 
 
 def garman_klass(prices: pd.DataFrame) -> np.ndarray:
@@ -45,6 +49,26 @@ def garman_klass(prices: pd.DataFrame) -> np.ndarray:
     spread = np.log(prices["high"] / prices["low"]).to_numpy()
     move = np.log(prices["close"] / prices["open"]).to_numpy()
     return np.maximum(0.5 * spread**2 - (2 * np.log(2) - 1) * move**2, FLOOR)
+
+
+def adjustment(prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """What makes prices of different days comparable, and which days are taken as splits; rows by ticker and time.
+
+    Returns:
+        Factors to multiply prices by, float64 (n,): from `adj_close` where there is one, and from splits that the
+        prices still show; those of earlier days do not depend on later ones. And whether it is a split, bool (n,).
+    """
+    ticker = pd.factorize(prices["ticker"])[0]
+    given = (prices["adj_close"] / prices["close"]).to_numpy() if "adj_close" in prices else np.ones(len(prices))
+    close = np.log(prices["close"].to_numpy() * given)
+    first, spread = close, np.zeros(len(prices))
+    if "open" in prices:
+        first, spread = np.log(prices["open"].to_numpy() * given), np.log(prices["high"] / prices["low"]).to_numpy()
+    night = first - shifted(close, 1, ticker)
+    nearest = SPLITS[np.abs(np.abs(night)[:, None] - SPLITS).argmin(axis=1)]
+    split = (np.abs(np.abs(night) - nearest) < NEAR) & (spread < CALM * nearest)
+    factor = np.exp(np.where(split, -np.sign(night) * nearest, 0))
+    return given * pd.Series(factor).groupby(ticker).cumprod().to_numpy(), split
 
 
 def rolling_mean(values: np.ndarray, length: int, group: np.ndarray) -> np.ndarray:
