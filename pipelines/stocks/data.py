@@ -184,7 +184,7 @@ def _recognised(table: pd.DataFrame, origin: str, named: dict[str, str]) -> dict
 def _dates(column: pd.Series, origin: str) -> pd.Series:
     """Days as datetime64[us] at midnight: the local ones where times have a zone; also of numbers such as 20240131."""
     if types.is_numeric_dtype(column) and column.between(EARLIEST, LATEST).all():
-        column = column.astype("int64").astype("str")
+        column = column.astype("int64").astype("str").str.replace(r"(....)(..)(..)", r"\1-\2-\3", regex=True)
     elif isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_localize(None)
     elif not types.is_numeric_dtype(column) and not types.is_datetime64_any_dtype(column):
