@@ -403,7 +403,8 @@ def test_windows_equal_a_loop_over_days():
         "past"
     ]
     names = features.channels(["open", "volume"])
-    rows = np.array([3, 50, 11, 3])
+    young = np.flatnonzero(records["history"] == 2)[0]  # its window begins before its ticker does
+    rows = np.array([3, 50, young, 3])
     got = past[rows]
     assert got.shape == (4, 6, len(names))
     assert got.dtype == past.dtype
