@@ -58,7 +58,7 @@ doctor: .venv/installed
 
 ## lock        pin the dependencies of pyproject.toml anew (ARGS=--upgrade for the newest)
 lock: .venv/installed
-	@$(COMPILE) --extra test -o requirements.lock
+	@$(COMPILE) --extra test --extra voices --extra export -o requirements.lock
 	@$(COMPILE) --extra gpu -c requirements.lock -o requirements-gpu.lock
 	@$(COMPILE) --extra jax -c requirements.lock -c requirements-gpu.lock -o requirements-jax.lock
 

@@ -11,13 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from pipelines.core.pipeline import InputError, discover
+from pipelines.core.pipeline import InputError, Pipeline, discover
 
 T = TypeVar("T")
 
 USAGE = """\
 usage: pipelines list                  every pipeline, and the public data that it can fetch
        pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
+       pipelines NAME VERB [flags]     what only one pipeline can do, such as speech_commands listen FILE
        pipelines doctor                whether this machine has what a run needs"""
 
 HELP = ("-h", "--help")
@@ -25,6 +26,7 @@ HELP = ("-h", "--help")
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # without a GPU, even 2 lets an alarming "failed call to cuInit" through
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow boosted trees manyfold on a busy machine
 }
 """What libraries read while they are imported; values that the user has set win."""
@@ -39,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command in HELP:
             print(USAGE)
             return 0
+        pipelines = {} if command in COMMANDS else discover()
+        if command in pipelines:
+            return pipeline_command(pipelines[command], rest)
         return _pick(command, COMMANDS, "command")(rest)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -87,6 +92,17 @@ def doctor_command(arguments: Sequence[str]) -> int:
         print(f"{'ok' if good else 'FAULT':5}  {name:8}  {sentence}", flush=True)
         fit &= good
     return 0 if fit else 1
+
+
+def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
+    """Runs a verb of the pipeline's own."""
+    verbs = pipeline.verbs
+    if not verbs:
+        raise InputError(f"{pipeline.name} has no verbs of its own: expected `train {pipeline.name}`.")
+    if not arguments or arguments[0] in HELP:
+        print(f"usage: pipelines {pipeline.name} {' | '.join(verbs)} [flags]")
+        return 0
+    return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
 COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command}

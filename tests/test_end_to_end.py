@@ -187,3 +187,23 @@ def test_a_random_walk_of_labels_is_not_promoted(tmp_path, payments):
     code, out, err = finished(tmp_path, "train", "fraud", "--data", "noise.csv", "--epochs", "2")
     assert code == 0, err
     assert "· refused" in out or "· challenger" in out
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "suffix", "named"),
+    [("medical_images", ".png", "truncated"), ("speech_commands", ".wav", "empty file")],
+)
+def test_a_folder_with_broken_files_ends_in_one_report_and_code_2(tmp_path, pipeline, suffix, named):
+    for label in ("yes", "no"):
+        for number in range(4):
+            file = tmp_path / "mine" / label / f"{number}{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"" if number % 2 else b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x08\0\0\0\x08")
+    code, out, err = finished(tmp_path, "train", pipeline, "--data", "mine")
+    assert code == 2
+    assert "Traceback" not in out + err
+    told = " ".join(err.split())
+    assert "8 of 8" in told
+    assert named in told
+    assert f"mine/no/0{suffix}" in told
+    assert runs(tmp_path) == []

@@ -67,8 +67,10 @@ def sure_from(confidence: np.ndarray, wrong: np.ndarray, wanted: float) -> float
     """
     order = np.argsort(-confidence, kind="stable")
     risk = (np.cumsum(wrong[order]) + 1) / (np.arange(len(order)) + 2)
-    kept = np.flatnonzero(risk <= wanted)
-    return float(confidence[order][kept[-1]]) if len(kept) else 2.0
+    ordered = confidence[order]
+    # Equal ones are decided alike, so that only the last of them counts.
+    kept = np.flatnonzero((risk <= wanted) & (np.append(ordered[1:], -1) < ordered))
+    return float(ordered[kept[-1]]) if len(kept) else 2.0
 
 
 # ------------------------------------------------------------------------------------------------------------- report

@@ -322,6 +322,26 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
     return figure
 
 
+@_in_style
+def spectrograms(frames: Sequence[tuple[str, np.ndarray]], hop: float) -> Figure:
+    """Log-mel features of clips, each (caption, (frames, bands)), a frame every `hop` seconds."""
+    wide = min(3, len(frames))
+    high = -(-len(frames) // wide)
+    figure = Figure(figsize=(9, 0.4 + 2.0 * high), layout="constrained")
+    grid = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for (caption, values), axes in zip(frames, grid.flat, strict=False):
+        axes.set_visible(True)
+        axes.imshow(values.T, origin="lower", aspect="auto", cmap="magma",
+                    extent=(0, len(values) * hop, 0, values.shape[1]))  # fmt: skip
+        axes.set_title(_plain(caption), fontsize=9, fontweight="normal", loc="left")
+        axes.grid(visible=False)
+    figure.supxlabel("seconds", fontsize=9)
+    figure.supylabel("mel band", fontsize=9)
+    return figure
+
+
 def _over(axes: Axes, index: pd.Index) -> None:
     if isinstance(index, pd.DatetimeIndex):
         locator = AutoDateLocator()

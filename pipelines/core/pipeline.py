@@ -8,8 +8,9 @@ nor Keras. This module imports the standard library alone, for the same reason.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -164,6 +165,13 @@ class Pipeline:
     @property
     def report(self) -> Any:
         return self._module("report")
+
+    @property
+    def verbs(self) -> Mapping[str, Callable[[Sequence[str]], int]]:
+        """Commands of the pipeline's own, by name, which take arguments and return an exit code."""
+        if importlib.util.find_spec(f"{self.module}.commands") is None:
+            return {}
+        return self._module("commands").COMMANDS
 
 
 def discover(package: str = "pipelines") -> dict[str, Pipeline]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,7 +198,7 @@ def _ladder(outcome: Outcome) -> str:
 def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.Section]:
     """The report in reading order: what was measured, then data and settings, folded."""
     shown = [
-        page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, Path)
+        page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
     ]
     sides = outcome.splits.sides()
     labels = outcome.parts["test"].records["label"].to_numpy()

@@ -78,6 +78,11 @@ class Scorer(PythonModel):
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
 
+def load(uri: str) -> Scorer:
+    """The logged model at `uri` in this process, with today's code, to reach its network and its facts."""
+    return mlflow.pyfunc.load_model(uri).unwrap_python_model()
+
+
 _CHILD = """
 import sys, mlflow, numpy, pandas
 uri, records, rows, scores = sys.argv[1:]
@@ -99,7 +104,7 @@ def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) ->
         RuntimeError: if the version cannot score such records; the message is the last line of what it said.
     """
     if same_code:
-        return mlflow.pyfunc.load_model(uri).unwrap_python_model().scores(records, rows)
+        return load(uri).scores(records, rows)
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(Path(folder, name)) for name in ("records.parquet", "rows.npy", "scores.npy")]
         records.to_parquet(paths[0])

@@ -29,13 +29,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from pipelines.core.pipeline import Pipeline
+from pipelines.core.pipeline import InputError, Pipeline
 from pipelines.core.scorer import SCORE
 
 CHAMPION = "champion"
 REQUIRED = (
     *("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow"),
-    *("pillow", "pydicom", "requests", "rich"),
+    *("pillow", "pydicom", "soundfile", "soxr", "requests", "rich"),
 )
 """Distributions that a logged model is pinned to."""
 UI = "http://127.0.0.1:5000"
@@ -161,12 +161,15 @@ def log_parquet(name: str, table: pd.DataFrame) -> None:
         mlflow.log_artifact(str(Path(folder, name)))
 
 
-def log_item(name: str, item: Figure | pd.DataFrame | Path) -> None:
-    """Logs what a report shows: a figure as PNG below figures/, a table as CSV below tables/, a file as it is."""
+def log_item(name: str, item: Figure | pd.DataFrame | bytes) -> None:
+    """Logs what a report shows: a figure as PNG below figures/, a table as CSV below tables/, bytes as a file."""
     if isinstance(item, pd.DataFrame):
         mlflow.log_text(item.to_csv(index=False), f"tables/{name}.csv")
-    elif isinstance(item, Path):
-        mlflow.log_artifact(str(item))
+    elif isinstance(item, bytes):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, Path(name).name)
+            path.write_bytes(item)
+            mlflow.log_artifact(str(path), str(Path(name).parent).lstrip("."))
     else:
         mlflow.log_figure(item, f"figures/{name}.png", save_kwargs={"dpi": 150})
 
@@ -262,6 +265,17 @@ def champion(name: str) -> Version | None:
         return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
     except MlflowException:
         return None
+
+
+def find(name: str, which: str = CHAMPION) -> Version:
+    """The version of `name` with this number or alias; raises InputError where there is none."""
+    client = mlflow.MlflowClient()
+    try:
+        found = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
+        return Version.of(found(name, which))
+    except MlflowException:
+        held = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
+        raise InputError(f"There is no version {which} of a model {name}. Registered models: {held}.") from None
 
 
 def crown(version: Version) -> None:

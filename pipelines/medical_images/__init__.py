@@ -11,11 +11,11 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
 class Settings(pipeline.Settings):
     """What the medical image pipeline can be told."""
 
-    epochs: int = 20
+    epochs: int = 15
     """Most passes over the training images; training stops earlier when validation no longer improves."""
     patience: int = 20
     """Epochs without a better validation loss before training stops."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Images in one training step."""
     learning_rate: float = 2e-3
     """Peak learning rate."""

@@ -29,7 +29,7 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
     image = keras.Input((facts["size"], facts["size"], facts["channels"]), name="image", dtype="uint8")
     pixels = x["image"].reshape(-1, facts["channels"]).astype(np.float32)
     scale = layers.Normalization(mean=pixels.mean(axis=0), variance=pixels.var(axis=0) + 1, dtype="float32")
-    hidden = _augmented(scale(image), settings.flips)
+    hidden = scale(_augmented(image, settings.flips))
 
     width = settings.width
     hidden = layers.Conv2D(width, 3, padding="same", use_bias=False)(hidden)
@@ -44,12 +44,15 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
 
 
 def _augmented(image: KerasTensor, flips: str) -> KerasTensor:
-    """Small shifts, turns and zooms, which do not change what an image shows."""
+    """Small shifts, turns, zooms and changes of exposure, none of which changes what an image shows."""
+    exact = {"fill_mode": "nearest", "dtype": "float32"}  # bfloat16 would round where pixels move to
+    image = layers.RandomBrightness(0.1, dtype="float32")(image)
     if flips != "none":
-        image = layers.RandomFlip("horizontal" if flips == "horizontal" else "horizontal_and_vertical")(image)
-    image = layers.RandomTranslation(0.06, 0.06, fill_mode="nearest")(image)
-    image = layers.RandomRotation(0.04, fill_mode="nearest")(image)
-    return layers.RandomZoom(0.08, fill_mode="nearest")(image)
+        mode = "horizontal" if flips == "horizontal" else "horizontal_and_vertical"
+        image = layers.RandomFlip(mode, dtype="float32")(image)
+    image = layers.RandomTranslation(0.03, 0.03, **exact)(image)
+    image = layers.RandomRotation(0.02, **exact)(image)
+    return layers.RandomZoom(0.04, **exact)(image)
 
 
 def _activated(hidden: KerasTensor) -> KerasTensor:

@@ -1,0 +1,247 @@
+"""Published protocols on spoken commands: `make bench-speech_commands DATA=…`.
+
+- Recordings with an official split (`DATA=arabic_commands`): single networks of several seeds beside the DS-CNN of
+  MLPerf Tiny (Banbury et al. 2021; Zhang, Suda, Lai and Chandra 2017, Hello edge), on the same clips with the same
+  augmentation and its own optimiser and schedule; accuracy in noise of three draws.
+- Recordings of few speakers without one (`DATA=spoken_digits`): one speaker left out at a time, the next in
+  alphabetical order for validation; with `--voices N` synthetic voices join training; then the published split, which
+  shares its speakers.
+- `--stream-hours 3` (demo): false rejections at a number of false accepts an hour.
+
+Expected figures and times: see the model card.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import tyro
+from keras import layers
+
+from pipelines.core import checks, classes, device, export, sources
+from pipelines.core.batches import Batches, predict
+from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.rows import Part
+from pipelines.core.trial import Outcome, trial
+from pipelines.speech_commands import PIPELINE, Settings, demo, model, report, stream
+
+FEW = 12  # speakers, up to which each is left out in turn
+PUBLISHED_TAKES = 5  # of each speaker and digit, the first of which are test in the published split of spoken digits
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """The settings of the speech pipeline, and what to run."""
+
+    seeds: int = 3
+    """Networks to train where there is an official split."""
+    peer: bool = True
+    """Whether to train the DS-CNN as well."""
+    stream_hours: float = 0.0
+    """Hours of other words to count false accepts in (demo only)."""
+
+
+def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
+    """The split that the data name or that is drawn; or one for each speaker left out, and the published one."""
+    speakers = records["group"][~records["id"].str.startswith("voice ")].unique() if "group" in records else []
+    if options.data == "demo" or len(speakers) > FEW or (records["side"] == "test").any():
+        yield "test", checks.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+        return
+    names = sorted(speakers)
+    group, command = records["group"].to_numpy(str), records["command"].to_numpy()
+    for at, name in enumerate(names):
+        other = names[(at + 1) % len(names)]
+        sides = [~np.isin(group, [name, other]), group == other, group == name]
+        yield name, Splits(*map(np.flatnonzero, sides), "one speaker left out", headline=command)
+    take = pd.to_numeric(records["id"].str.extract(r"_(\d+)\.\w+$")[0], errors="coerce").to_numpy()
+    real, test = np.isin(group, names), take < PUBLISHED_TAKES
+    held = np.random.default_rng(0).random(len(records)) < 0.1
+    sides = [real & ~test & ~held, real & ~test & held, real & test]
+    yield "published split (speakers shared)", Splits(*map(np.flatnonzero, sides), "published", headline=command)
+
+
+def row(outcome: Outcome) -> dict[str, float]:
+    """The figures of one network and what they cost."""
+    part = outcome.headline
+    right = outcome.outputs[outcome.counted].argmax(axis=1) == part.labels
+    return {
+        "accuracy": float(right.mean()),
+        "parameters": outcome.network.count_params(),
+        "kept_epoch": outcome.fitted.best_epoch,
+        "training_seconds": outcome.fitted.seconds,
+        "clips_per_second": outcome.fitted.examples_per_second,
+        "seconds": sum(outcome.cost.values()),
+    }
+
+
+def ds_cnn(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+    """The DS-CNN of MLPerf Tiny, 24.9 thousand parameters for 12 classes, written from its description.
+
+    49 frames of 40 ms every 20 ms, 10 coefficients; a convolution of 10 x 4 with a stride of 2, four separable ones of
+    3 x 3 with 64 filters, dropout 0.2 and 0.4.
+    """
+    rate = facts["sample_rate"]
+    clip = keras.Input((facts["samples"],), name="clip", dtype="int16")
+    wave = layers.Rescaling(1 / 32_768, dtype="float32")(clip)
+    power = layers.MelSpectrogram(
+        fft_length=1 << (rate * 40 // 1000 - 1).bit_length(), sequence_length=rate * 40 // 1000,
+        sequence_stride=rate * 20 // 1000, sampling_rate=rate, num_mel_bins=40, min_freq=20.0,
+        max_freq=min(4_000.0, rate / 2), power_to_db=False, dtype="float32",
+    )(wave)  # fmt: skip
+    mel = keras.ops.log(layers.Permute((2, 1), dtype="float32")(power) + 1e-6)
+    # Mel-frequency cepstral coefficients: the first ten of a cosine transform.
+    bands = np.arange(40) + 0.5
+    cosines = np.cos(np.pi / 40 * bands[:, None] * np.arange(10)) * np.sqrt(2 / 40)
+    coefficients = keras.ops.matmul(mel, cosines.astype(np.float32))
+    listen = keras.Model({"clip": clip}, coefficients)
+    told = listen.predict({"clip": x["clip"][: model.ADAPTED]}, verbose=0)
+    hidden = layers.Normalization(mean=told.mean(axis=(0, 1)), variance=told.var(axis=(0, 1)))(coefficients)
+    decay = keras.regularizers.L2(1e-4)
+
+    def activated(hidden: keras.KerasTensor) -> keras.KerasTensor:
+        return layers.ReLU()(layers.BatchNormalization()(hidden))
+
+    hidden = layers.Reshape((*hidden.shape[1:], 1))(hidden)
+    hidden = activated(layers.Conv2D(64, (10, 4), 2, padding="same", kernel_regularizer=decay)(hidden))
+    hidden = layers.Dropout(0.2)(hidden)
+    for _ in range(4):
+        hidden = activated(layers.DepthwiseConv2D(3, padding="same", depthwise_regularizer=decay)(hidden))
+        hidden = activated(layers.Conv2D(64, 1, padding="same", kernel_regularizer=decay)(hidden))
+    hidden = layers.GlobalAveragePooling2D()(layers.Dropout(0.4)(hidden))
+    probability = layers.Dense(len(facts["classes"]), activation="softmax", dtype="float32")(hidden)
+    return keras.Model({"clip": clip}, probability, name="ds_cnn")
+
+
+class Clocked(keras.callbacks.Callback):
+    """Notes after each epoch the seconds passed, the validation accuracy and the weights."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.started, self.epochs = time.perf_counter(), []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.epochs.append((time.perf_counter() - self.started, logs["val_accuracy"], self.model.get_weights()))
+
+
+def peer(outcome: Outcome, seed: int) -> dict[str, float]:
+    """The DS-CNN on the same sides and with the same augmentation, trained as published, by its best validation epoch.
+
+    Adam, batches of 100, rates of 5e-4, 1e-4 and 2e-5 for 12 epochs each, then 1e-5, until validation accuracy has not
+    improved for 12 epochs. `at_equal_time` is the test accuracy of its best epoch within the network's training time.
+    """
+    keras.utils.set_random_seed(seed)
+    train, stopping, test = outcome.parts["train"], outcome.parts["stopping"], outcome.headline
+    network = ds_cnn(outcome.facts, outcome.settings, train.x(), train.labels)
+    network.compile(keras.optimizers.Adam(5e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    augment = PIPELINE.data.augmentation(train, outcome.settings)
+    clock = Clocked()
+    callbacks = [
+        keras.callbacks.LearningRateScheduler(lambda epoch: (5e-4, 1e-4, 2e-5, 1e-5)[min(epoch // 12, 3)]),
+        keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=12, restore_best_weights=True),
+        clock,
+    ]
+    network.fit(
+        Batches(train, 100, seed, augment), validation_data=Batches(stopping, 1024), epochs=200, verbose=0,
+        callbacks=callbacks, shuffle=False,
+    )  # fmt: skip
+    within = [epoch for epoch in clock.epochs if epoch[0] <= outcome.fitted.seconds] or clock.epochs[:1]
+    full = accuracy(network, test)
+    network.set_weights(max(within, key=lambda epoch: epoch[1])[2])
+    return {
+        "accuracy": full,
+        "at_equal_time": accuracy(network, test),
+        "parameters": network.count_params(),
+        "training_seconds": clock.epochs[-1][0],
+        "milliseconds_per_clip": export.litert(network, test.sample(100, 0))[2],
+    }
+
+
+def accuracy(network: keras.Model, part: Part) -> float:
+    """Share of the part's clips whose likeliest class is the right one."""
+    return float((predict(network, part, 1024).argmax(axis=1) == part.labels).mean())
+
+
+def streamed(outcome: Outcome, hours: float) -> pd.DataFrame:
+    """False rejections at a number of false accepts an hour, on streams of voices and words that were never heard.
+
+    Smoothing and rest are chosen on a stream of validation's voices and other words still.
+    """
+    facts, records = outcome.facts, outcome.parts["test"].records
+    rate, samples, names = facts["sample_rate"], facts["samples"], facts["classes"]
+    commands = report.commands(names)
+
+    def heard(clips: np.ndarray) -> np.ndarray:
+        outputs = outcome.network.predict({"clip": clips}, batch_size=1024, verbose=0)
+        return classes.distribution(report.scores(outputs, facts))
+
+    def listened(side: str, rows: np.ndarray, hours: float, seed: int) -> tuple[np.ndarray, list[stream.Spoken]]:
+        voices = sorted(set(records["group"].iloc[rows][records["command"].to_numpy()[rows]]))
+        spoken, minutes = [], []
+        for minute, placed in demo.stream(demo.COMMANDS, demo.UNHEARD[side], voices, hours, rate, seed):
+            minutes.append(minute)
+            spoken += [stream.Spoken(names.index(word.word), word.begin, word.end) for word in placed]
+        return np.concatenate(list(stream.probabilities(heard, minutes, samples, rate))), spoken
+
+    probability, spoken = listened("validation", outcome.splits.validation, max(hours / 3, 1.0), 1)
+    detector = stream.chosen(probability, spoken, commands, samples, rate, max(hours / 3, 1.0))
+    started = time.perf_counter()
+    probability, spoken = listened("test", outcome.splits.test, hours, 2)
+    factor = (time.perf_counter() - started) / (3600 * hours)
+    print(f"\n{hours:g} hours, {len(spoken):,} commands; {detector}; {factor:.4f} of real time, synthesis included")
+    return stream.operating_points(
+        stream.curve(probability, spoken, commands, detector, samples, rate), hours, len(spoken)
+    )
+
+
+def main(options: Options) -> None:
+    """Prints each network's figures, the baselines, and what else the protocol asks for."""
+    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
+    records = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(records))
+    found, peers, noises, baselines = {}, {}, [], {}
+    protocol = list(splits(records, options))
+    for name, sides in protocol:
+        for seed in range(options.seeds if len(protocol) == 1 else 1):
+            settings = replace(options, seed=seed)
+            machine = device.setup(seed, options.device, options.precision, options.gpus)
+            outcome = trial(PIPELINE, records, sides, settings, machine, resamplings=0)
+            found[name, seed] = row(outcome)
+            print(
+                f"{name}, seed {seed}: " + "  ".join(f"{k} {v:,.4g}" for k, v in found[name, seed].items()), flush=True
+            )
+            if len(protocol) == 1:
+                noises.append(report.in_noise(outcome.network, outcome.headline, outcome.facts["sample_rate"], draws=3))
+                if options.peer:
+                    peers[name, seed] = peer(outcome, seed)
+                    print("  DS-CNN: " + "  ".join(f"{k} {v:,.4g}" for k, v in peers[name, seed].items()), flush=True)
+        baselines[name] = {model: values["accuracy"] for model, values in by_model(outcome).items()}
+    table = pd.DataFrame(found).T
+    print("\nNetworks\n" + table.round(4).to_string())
+    judged = table[~table.index.get_level_values(0).str.startswith("published")]
+    print(f"mean {judged['accuracy'].mean():.4f}, lowest {judged['accuracy'].min():.4f}")
+    print("\nBaselines, accuracy on the same clips\n" + pd.DataFrame(baselines).T.round(4).to_string())
+    if peers:
+        print("\nDS-CNN of MLPerf Tiny\n" + pd.DataFrame(peers).T.round(4).to_string())
+    if noises:
+        print(
+            "\nAccuracy in noise, mean of seeds and of three draws\n" + (sum(noises) / len(noises)).round(4).to_string()
+        )
+    if options.stream_hours:
+        print(streamed(outcome, options.stream_hours).round(4).to_string(index=False))
+
+
+def by_model(outcome: Outcome) -> dict[str, dict[str, float]]:
+    """Metrics of each baseline."""
+    table = pd.Series(outcome.bootstrap.values).unstack().drop(index="network")
+    return table.to_dict(orient="index")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,55 @@
+"""Spoken commands: which word a recording holds, how surely, and when it is none of those that were learnt."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.core import pipeline
+from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
+
+
+@dataclass(frozen=True)
+class Settings(pipeline.Settings):
+    """What the speech command pipeline can be told."""
+
+    epochs: int = 30
+    """Most passes over the training clips; training stops earlier when validation no longer improves."""
+    patience: int = 8
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = 64
+    """Clips in one training step."""
+    learning_rate: float = 2e-3
+    """Peak learning rate."""
+    size: Literal["tiny", "small", "base"] = "small"
+    """How large a network: tiny for small devices, base where there are many recordings."""
+    sample_rate: int = 16_000
+    """Samples a second that recordings are brought to, in Hz."""
+    seconds: float = 1.0
+    """Length of a clip; longer recordings are cut to their loudest part, shorter ones padded."""
+    name_pattern: str = ""
+    """Regular expression with groups (?P<word>…) and (?P<speaker>…) over files' names; by default recognised."""
+    non_keywords: tuple[str, ...] = ()
+    """Words held out from training, on which false alarms of a running recogniser are counted."""
+    voices: int = 0
+    """Synthetic voices that speak the words, as English, in training alone; for recordings of few speakers."""
+    wanted_error: float = 0.02
+    """Share of errors wanted among the words that are accepted."""
+    max_bad: float = 0.01
+    """Share of files that may be unreadable; these are left out and listed, with more the run is refused."""
+
+
+PIPELINE = Pipeline(
+    name="speech_commands",
+    title="Speech commands: the word in each recording, calibrated, and none where there is none",
+    settings=Settings,
+    headline=Metric("accuracy"),
+    gates=(Gate("logistic_regression"), Gate("trees")),
+    sources={
+        "speech-commands": Source(
+            url="https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+            checksum="sha256:af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+            size=0,
+            licence="CC BY 4.0",
+            citation="Warden (2018), Speech Commands: a dataset for limited-vocabulary speech recognition",
+        )
+    },
+)

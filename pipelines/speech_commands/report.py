@@ -1,0 +1,217 @@
+"""Baselines, metrics, calibration and decisions, and what a reviewer gets to see and to hear."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipelines.core import calibrate as calibration
+from pipelines.core import classes, evaluate, export, figures
+from pipelines.core.batches import predict
+from pipelines.core.pipeline import Settings
+from pipelines.core.rows import Part
+from pipelines.speech_commands import audio, data, model
+
+if TYPE_CHECKING:
+    from pipelines.core.trial import Outcome
+
+MOST = 20_000
+"""Training clips that a baseline is fitted on."""
+REGULARISATIONS = (1e-3, 1e-2, 1e-1, 1.0)  # inverse, of the logistic regression
+RATES = (0.1, 0.2)  # learning rates of the trees
+LOUDNESS = (20.0, 10.0, 5.0, 0.0)  # dB, mean power of a clip over that of the noise
+WHITE = "white noise"
+HEARD = 300  # clips that noise is tried on
+PLAYED = 6  # of the worst mistakes
+
+
+def metrics(part: Part) -> dict[str, evaluate.Curried]:
+    """Share of clips of which the likeliest class is the right one, and the log loss."""
+    return {"accuracy": evaluate.accuracy, "log_loss": evaluate.log_loss}
+
+
+# ---------------------------------------------------------------------------------------------------------- baselines
+
+
+def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, classes.Predict]]:
+    """Yields (name, predict); predict gives probabilities, (n,) of the second of two classes, else (n, classes).
+
+    They hear what the network hears, mean and deviation of its log-mel features over a clip, of the clip as it is and
+    of its halves. Each is fitted in several settings, of which the validation clips choose one.
+    """
+    train = train.sample(MOST, settings.seed)
+    yield "prevalence", classes.prevalence(train, len(facts["classes"]))
+    listen = model.features(facts)
+
+    def told(part: Part) -> np.ndarray:
+        frames = predict(listen, part, 1024)
+        halves = np.array_split(frames, 2, axis=1)
+        parts = [f(piece, axis=1) for piece in (frames, *halves) for f in (np.mean, np.std)]
+        return np.concatenate(parts, axis=1)
+
+    regressions = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)) for strength in REGULARISATIONS
+    ]
+    yield "logistic_regression", classes.chosen(regressions, told, train, validation)
+    boosted = [
+        HistGradientBoostingClassifier(
+            learning_rate=rate,
+            max_iter=200,
+            max_leaf_nodes=8,
+            l2_regularization=1.0,
+            n_iter_no_change=10,
+            early_stopping=True,
+            random_state=settings.seed,
+        )
+        for rate in RATES
+    ]
+    yield "trees", classes.chosen(boosted, told, train, validation)
+
+
+# -------------------------------------------------------------------------------------------- calibration, decisions
+
+
+def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
+    """Learns, on the calibration clips: the calibrating map, and `sure`, from which probability on a word is accepted.
+
+    Of accepted clips the share of wrong ones keeps to the wanted one; a word heard in silence or in an unknown word is
+    wrong.
+    """
+    learnt: dict[str, Any] = {"calibration": calibration.learn(scores(outputs, {}), part.labels, part.weights)}
+    probability = classes.distribution(scores(outputs, learnt))
+    decided = probability.argmax(axis=1)
+    command = np.isin(decided, commands(part.records.attrs["classes"]))
+    wrong = decided != part.labels
+    learnt["sure"] = classes.sure_from(probability.max(axis=1)[command], wrong[command], settings.wanted_error)
+    return learnt
+
+
+def commands(names: list[str]) -> list[int]:
+    """The classes that stand for a command, neither silence nor unknown words."""
+    return [n for n, name in enumerate(names) if name not in (data.UNKNOWN, data.SILENCE)]
+
+
+def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
+    """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
+    probability = classes.as_scores(outputs.astype(np.float64))
+    return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
+
+
+def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
+    """What a user gets for each clip: the likeliest `word`, its `probability`, and whether it is `accepted`.
+
+    Silence and unknown words are never accepted, and no word that is less probable than the threshold.
+    """
+    probability = classes.distribution(scores(outputs, facts))
+    decided, surest = probability.argmax(axis=1), probability.max(axis=1)
+    accepted = np.isin(decided, commands(facts["classes"])) & (surest >= facts["sure"])
+    return pd.DataFrame({"word": np.array(facts["classes"])[decided], "probability": surest, "accepted": accepted})
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """Figures, tables, numbers and files in reading order; see `Outcome`."""
+    facts, settings, part = outcome.facts, outcome.settings, outcome.parts["test"]
+    labels, names = part.labels, facts["classes"]
+    before = classes.distribution(scores(outcome.outputs, {}))
+    after = classes.distribution(outcome.scores)
+
+    yield "confusion", figures.confusion(classes.confusion(labels, after), names)
+    yield "table of words", classes.table(labels, after, names, "clips")
+    yield "accuracy in noise", figures.lines(
+        in_noise(outcome.network, outcome.headline.sample(HEARD, 0), facts["sample_rate"]),
+        "Accuracy in noise", "share of right words",
+    )  # fmt: skip
+    if "group" in part.records:
+        yield from _by_speaker(outcome)
+    yield from classes.calibration(labels, before, after, part.weights)
+
+    decided = decide(outcome.outputs, facts, part)
+    accepted, command = decided["accepted"].to_numpy(), outcome.counted
+    right = after.argmax(axis=1) == labels
+    yield "share_of_commands_accepted", float(accepted[command].mean())
+    yield "error_of_accepted", float((~right)[accepted].mean()) if accepted.any() else 0.0
+    if not command.all():
+        yield "share_of_others_accepted", float(accepted[~command].mean())
+
+    if settings.examples != "none":
+        yield "worst mistakes", (worst := classes.mistakes(part, after, names))
+        if settings.examples == "full":
+            yield from _heard(outcome, worst.head(PLAYED))
+    if export.available():
+        content, given, milliseconds = export.litert(outcome.network, outcome.headline.sample(HEARD, 0))
+        yield "network.tflite", content
+        same = outcome.headline.sample(HEARD, 0).labels == given.argmax(axis=1)
+        yield "litert_accuracy_of_a_sample", float(same.mean())
+        yield "litert_kilobytes", len(content) / 1e3
+        yield "litert_milliseconds_per_clip", milliseconds
+
+
+def _heard(outcome: Outcome, worst: pd.DataFrame) -> Iterator[tuple[str, Any]]:
+    """The clips of these mistakes, to look at and to listen to."""
+    part, rate = outcome.parts["test"], outcome.facts["sample_rate"]
+    place = pd.Series(np.arange(len(part)), part.frame["id"].to_numpy())
+    part = part.take(place[worst["id"]].to_numpy())
+    captions = [f"{row.decided} {row.probability:.2f}, true: {row.true}" for row in worst.itertuples()]
+    if captions:
+        frames = predict(model.features(outcome.facts), part)
+        yield "worst mistakes heard", figures.spectrograms(list(zip(captions, frames, strict=True)), model.HOP)
+    for number, (caption, clip) in enumerate(zip(captions, part.x()["clip"], strict=True), 1):
+        name = re.sub(r"\W+", "_", caption)
+        yield f"sounds/{number}_{name}.wav", audio.wav(clip, rate)
+
+
+def in_noise(network: Any, part: Part, sample_rate: int, draws: int = 1) -> pd.DataFrame:
+    """Accuracy of the uncalibrated network, clean and in noise, one column for each kind of noise.
+
+    The noise of a clip is a piece of the test part of a recording of noise, or white, so loud that the mean power of
+    the clip lies by the index (in dB) above it; several draws of it are averaged.
+    """
+    rng, samples = np.random.default_rng(0), part.records.attrs["samples"]
+    clips, labels = part.x()["clip"], part.labels
+    waves = {name: np.load(path, mmap_mode="r") for name, path in part.records.attrs["noise"]}
+    waves = {name: wave[data.noise_part(len(wave), "test")] for name, wave in waves.items()}
+    waves = {WHITE: audio.integers(0.1 * audio.noise(rng, 1, 30 * sample_rate, 0.0)[0])} | waves
+
+    def right(heard: np.ndarray) -> float:
+        given = network.predict({"clip": heard}, batch_size=1024, verbose=0)
+        return float((given.argmax(axis=1) == labels).mean())
+
+    def noisy(wave: np.ndarray, decibels: float) -> float:
+        windows = np.lib.stride_tricks.sliding_window_view(wave, samples)
+        shares = []
+        for _ in range(draws):
+            mixed = audio.mixed(
+                clips, windows[rng.integers(len(windows), size=len(clips))], np.full(len(clips), decibels)
+            )
+            shares.append(right(audio.integers(mixed / 32_768)))
+        return float(np.mean(shares))
+
+    clean = right(clips)
+    table = {
+        name: [clean, *map(partial(noisy, wave), LOUDNESS)] for name, wave in waves.items() if len(wave) >= samples
+    }
+    index = pd.Index([LOUDNESS[0] + 10, *LOUDNESS], name="signal over noise in dB (right end: clean)")
+    return pd.DataFrame(table, index=index).sort_index()
+
+
+def _by_speaker(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """Accuracy on the commands of each test speaker: the figure, and the spread."""
+    part = outcome.headline
+    right = classes.distribution(outcome.headline_scores).argmax(axis=1) == part.labels
+    shares = pd.Series(right).groupby(part.frame["group"].to_numpy()).agg(["mean", "size"]).sort_values("mean")
+    yield "accuracy_of_worst_speaker", float(shares["mean"].iloc[0])
+    yield "accuracy_of_median_speaker", float(shares["mean"].median())
+    table = shares.reset_index(names="speaker").rename(columns={"mean": "accuracy", "size": "test clips"})
+    yield "table of speakers", table
