@@ -169,6 +169,7 @@ def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, ori
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
         f" {outcome.bootstrap.unit}. This test set has {times}. Version {version.number} of `{version.name}`.",
     ]
+    told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:
         told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
     return told
