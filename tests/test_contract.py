@@ -126,7 +126,7 @@ def test_metrics_include_the_headline_and_prefer_the_truth_to_noise(case):
     labels = case.test.labels
     metrics = case.pipeline.report.metrics(case.test)
     headline = case.pipeline.headline
-    noise = np.random.default_rng(0).random(len(labels))
+    noise = np.random.default_rng(0).random(labels.shape)
     truth = metrics[headline.name](labels, labels.astype(float))(case.test.weights)
     chance = metrics[headline.name](labels, noise)(case.test.weights)
     assert (truth > chance) == headline.higher
