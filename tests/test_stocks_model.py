@@ -45,10 +45,10 @@ def parts(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_it_starts_exactly_at_the_linear_forecast_and_the_training_quantiles(network, drawn):
     x, y = drawn
     log_variance, quantiles = parts(network.predict(x, verbose=0))
-    assert np.array_equal(log_variance, np.repeat(x["har"][:, None, 3:], model.MEMBERS, axis=1))
+    assert np.array_equal(log_variance, x["har"][:, 3:])
     scale = np.exp(x["har"][:, 3:] / 2) * np.sqrt([1, 5, 21])
     expected = np.quantile(y[:, 3:] / scale, model.LEVELS, axis=0).T * scale[..., None]
-    np.testing.assert_allclose(quantiles[:, 0], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(quantiles, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_quantiles_ascend_whatever_the_weights(network, drawn):
@@ -61,7 +61,7 @@ def test_the_correction_is_read_from_the_past(network, drawn):
     before = disturbed(network).predict(x, verbose=0)
     other = x["past"].copy()
     other[:, -10] += 1
-    assert (np.abs(network.predict(x | {"past": other}, verbose=0) - before)[20:].max(axis=(1, 2)) > 1e-6).mean() > 0.99
+    assert (np.abs(network.predict(x | {"past": other}, verbose=0) - before)[20:].max(axis=1) > 1e-6).mean() > 0.99
 
 
 def test_days_that_do_not_exist_say_nothing(network, drawn):
@@ -87,18 +87,17 @@ def test_an_unseen_ticker_is_no_ticker_of_its_own(network, drawn):
 def test_the_loss_equals_a_computation_by_hand():
     rng = np.random.default_rng(2)
     variance, returns = np.exp(rng.normal(-9, 1, (5, 3))), rng.normal(0, 0.01, (5, 3))
-    log_h, quantiles = rng.normal(-9, 1, (5, 2, 3)), np.sort(rng.normal(0, 0.01, (5, 2, 3, 7)))
-    outputs = np.concatenate([log_h, quantiles.reshape(5, 2, 21)], axis=-1).astype(np.float32)
+    log_h, quantiles = rng.normal(-9, 1, (5, 3)), np.sort(rng.normal(0, 0.01, (5, 3, 7)))
+    outputs = np.concatenate([log_h, quantiles.reshape(5, 21)], axis=1).astype(np.float32)
     expected = np.zeros(5)
     for row in range(5):
-        for member in range(2):
-            for place, horizon in enumerate((1, 5, 21)):
-                h = np.exp(log_h[row, member, place])
-                ratio = variance[row, place] / h
-                expected[row] += (ratio - np.log(ratio) - 1) / 6
-                for level, quantile in zip(model.LEVELS, quantiles[row, member, place], strict=True):
-                    missed = (returns[row, place] - quantile) / np.sqrt(h * horizon)
-                    expected[row] += (level * missed if missed > 0 else (level - 1) * missed) / 42
+        for place, horizon in enumerate((1, 5, 21)):
+            h = np.exp(log_h[row, place])
+            ratio = variance[row, place] / h
+            expected[row] += (ratio - np.log(ratio) - 1) / 3
+            for level, quantile in zip(model.LEVELS, quantiles[row, place], strict=True):
+                missed = (returns[row, place] - quantile) / np.sqrt(h * horizon)
+                expected[row] += (level * missed if missed > 0 else (level - 1) * missed) / 21
     found = model.LOSS(np.concatenate([variance, returns], axis=1), outputs)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-4)
 
@@ -106,7 +105,7 @@ def test_the_loss_equals_a_computation_by_hand():
 def test_the_loss_stays_finite_where_a_network_strays():
     y = np.array([[1e-6] * 3 + [0.0] * 3, [0.5] * 3 + [0.3] * 3])
     for stray in (-60.0, 60.0):
-        outputs = np.concatenate([np.full((2, 1, 3), stray), np.zeros((2, 1, 21))], axis=-1).astype(np.float32)
+        outputs = np.concatenate([np.full((2, 3), stray), np.zeros((2, 21))], axis=1).astype(np.float32)
         assert np.isfinite(keras.ops.convert_to_numpy(model.LOSS(y, outputs))).all()
 
 

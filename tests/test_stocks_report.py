@@ -89,16 +89,15 @@ def test_coverage_and_the_probability_integral_transform_of_the_truth():
 
 
 def outputs_of(log_variance: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
-    """Network outputs of one member, from (n, 3) and (n, 3, 7)."""
-    return np.concatenate([log_variance, quantiles.reshape(len(quantiles), -1)], axis=1)[:, None].astype(np.float32)
+    """Network outputs, from (n, 3) and (n, 3, 7)."""
+    return np.concatenate([log_variance, quantiles.reshape(len(quantiles), -1)], axis=1).astype(np.float32)
 
 
-def test_members_are_averaged_and_quantiles_widened_about_the_median():
+def test_scores_are_variances_and_quantiles_widened_about_the_median():
     quantiles = np.broadcast_to(np.arange(7.0), (2, 3, 7))
     outputs = outputs_of(np.full((2, 3), np.log(4.0)), quantiles)
-    both = np.concatenate([outputs, outputs_of(np.zeros((2, 3)), quantiles + 2)], axis=1)
-    assert report.scores(both, {})[0, :3] == pytest.approx(2.0)  # of 4 and 1, in logarithms
-    assert report.scores(both, {})[0, 3:10] == pytest.approx(np.arange(7) + 1)
+    assert report.scores(outputs, {})[0, :3] == pytest.approx(4.0)
+    assert report.scores(outputs, {})[0, 3:10] == pytest.approx(np.arange(7))
     widened = report.scores(outputs, {"widening": [[2, 1, 1, 1, 1, 1, 2]] * 3})[0, 3:10]
     assert widened == pytest.approx([-3, 1, 2, 3, 4, 5, 9])
 

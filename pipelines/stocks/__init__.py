@@ -10,14 +10,14 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline
 class Settings(pipeline.Settings):
     """What the stocks pipeline can be told."""
 
-    epochs: int = 8
+    epochs: int = 10
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
-    patience: int = 3
+    patience: int = 4
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 256
     """Ticker-days in one training step."""
-    learning_rate: float = 5e-4
-    """Peak learning rate."""
+    weight_decay: float = 5.0
+    """Decay of the weights per step, as a share of the learning rate (AdamW)."""
     test_start: str = ""
     """First day of the test period, such as 2014-01-01; by default its last fifth of the days."""
     cost_bp: float = 5.0

@@ -3,8 +3,7 @@
 Variance: the logarithm of HAR's forecast with leverage and market, plus a correction whose last layer starts at zero:
 the network begins as the strongest linear baseline and learns the rest. Returns: quantiles of the return in units of
 the forecast volatility, which start at those of the training returns (filtered historical simulation, Barone-Adesi,
-Giannopoulos and Vosper 1999) and cannot cross. Several such networks of different initial weights are
-trained side by side and averaged.
+Giannopoulos and Vosper 1999) and cannot cross.
 """
 
 import keras
@@ -23,7 +22,6 @@ EMBEDDING = 4
 UNKNOWN = 0.2
 """Share of training rows whose ticker is taken as unseen, so that the network copes with one that is."""
 DROPOUT = 0.4
-MEMBERS = 3
 TRUST = (1.0, 0.5, 0.1)
 """How much of what the network learns enters the forecast of each horizon. Targets of a month overlap: in ten years
 there are some hundred of them, whose level, above all, is learnt from a single crisis."""
@@ -32,9 +30,9 @@ STEEPEST = 20.0
 
 
 def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
-    """The network: `past`, `linear`, `har` and `ticker` in, see `features.inputs`; float32 (n, MEMBERS, 3 + 3 * 7) out.
+    """The network: `past`, `linear`, `har` and `ticker` in, see `features.inputs`; float32 (n, 3 + 3 * 7) out.
 
-    Of each member first the log of the mean daily variance over each horizon, then for each horizon the quantiles of
+    First the log of the mean daily variance over each horizon, then for each horizon the quantiles of
     the log return at LEVELS, ascending.
 
     Args:
@@ -53,26 +51,8 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
     start = har[:, HAR_MARKET]
     standard = y[:, len(HORIZONS) :] / (np.exp(x["har"][:, HAR_MARKET] / 2) * np.sqrt(HORIZONS))
     quantiles = np.quantile(standard, LEVELS, axis=0).T
-    members = [_member(days, regressors, ticker, start, quantiles, len(facts["tickers"])) for _ in range(MEMBERS)]
-    inputs = {"past": past, "linear": linear, "har": har, "ticker": ticker}
-    return keras.Model(inputs, ops.stack(members, axis=1), name="stocks")
 
-
-def _standardised(values: KerasTensor, of: np.ndarray) -> KerasTensor:
-    flat = of.reshape(-1, of.shape[-1]).astype(np.float64)
-    return layers.Normalization(mean=flat.mean(axis=0), variance=flat.var(axis=0) + 1e-12, dtype="float32")(values)
-
-
-def _member(
-    days: KerasTensor,
-    regressors: KerasTensor,
-    ticker: KerasTensor,
-    start: KerasTensor,
-    quantiles: np.ndarray,
-    tickers: int,
-) -> KerasTensor:
-    """One network, (n, 24); `quantiles` (3, 7) are those of standardised returns to start from."""
-    embedded = layers.Embedding(tickers + 1, EMBEDDING)(ticker)
+    embedded = layers.Embedding(len(facts["tickers"]) + 1, EMBEDDING)(ticker)
     known = layers.Dropout(UNKNOWN)(ops.cast(ticker > 0, embedded.dtype)[:, None])
     hidden = layers.Concatenate()([_encoded(days), regressors, embedded * known])
     hidden = layers.Dense(HIDDEN, activation="gelu")(hidden)
@@ -80,10 +60,17 @@ def _member(
 
     correction = layers.Dense(len(HORIZONS), kernel_initializer="zeros", dtype="float32")(hidden)
     log_variance = start + correction * np.array(TRUST, np.float32)
-    shape = layers.Dense(len(HORIZONS) * len(LEVELS), kernel_initializer="zeros", dtype="float32")
-    standard = _ascending(ops.reshape(shape(hidden), (-1, len(HORIZONS), len(LEVELS))))
+    shape = layers.Dense(quantiles.size, kernel_initializer="zeros", dtype="float32")
+    standard = _ascending(ops.reshape(shape(hidden), (-1, *quantiles.shape)))
     shape.bias.assign(_unordered(quantiles).ravel())
-    return ops.concatenate([log_variance, ops.reshape(standard * _scale(log_variance), (-1, 21))], axis=1)
+    returns = ops.reshape(standard * _scale(log_variance), (-1, quantiles.size))
+    inputs = {"past": past, "linear": linear, "har": har, "ticker": ticker}
+    return keras.Model(inputs, ops.concatenate([log_variance, returns], axis=1), name="stocks")
+
+
+def _standardised(values: KerasTensor, of: np.ndarray) -> KerasTensor:
+    flat = of.reshape(-1, of.shape[-1]).astype(np.float64)
+    return layers.Normalization(mean=flat.mean(axis=0), variance=flat.var(axis=0) + 1e-12, dtype="float32")(values)
 
 
 def _encoded(days: KerasTensor) -> KerasTensor:
@@ -120,14 +107,14 @@ def _unordered(quantiles: np.ndarray) -> np.ndarray:
 
 def LOSS(y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:  # noqa: N802
     """QLIKE of the variance plus the pinball loss of standardised returns, each a mean over horizons; (n,)."""
-    y_true = ops.cast(y_true, "float32")[:, None]
+    y_true = ops.cast(y_true, "float32")
     horizons = len(HORIZONS)
-    log_variance = y_pred[..., :horizons]
+    log_variance = y_pred[:, :horizons]
     # In logarithms, since v/h itself over- or underflows where a network strays: QLIKE is e^d - d - 1.
-    distance = ops.log(y_true[..., :horizons]) - log_variance
+    distance = ops.log(y_true[:, :horizons]) - log_variance
     qlike = ops.exp(ops.minimum(distance, STEEPEST)) - distance - 1
-    quantiles = ops.reshape(y_pred[..., horizons:], (-1, y_pred.shape[1], horizons, len(LEVELS)))
-    missed = (y_true[..., horizons:, None] - quantiles) / _scale(log_variance)
+    quantiles = ops.reshape(y_pred[:, horizons:], (-1, horizons, len(LEVELS)))
+    missed = (y_true[:, horizons:, None] - quantiles) / _scale(log_variance)
     levels = np.array(LEVELS, np.float32)
     pinball = ops.maximum(levels * missed, (levels - 1) * missed)
-    return ops.mean(qlike, axis=(1, 2)) + ops.mean(pinball, axis=(1, 2, 3))
+    return ops.mean(qlike, axis=1) + ops.mean(pinball, axis=(1, 2))
