@@ -132,10 +132,13 @@ def remarks(outcome: Outcome) -> list[str]:
     for place, h in enumerate(HORIZONS):
         better = all(days.test("network", name, place).p < (1 - CERTAIN) / 2 for name in ("constant", "har"))
         (beaten if better else not_beaten).append(_days(h))
+    rivals = [name for name in days.losses if name != "constant"]
+    # Of so many models one beats the mean by chance: each is held to its share of the level (Bonferroni).
     flat = [
-        _days(h) for place, h in enumerate(HORIZONS)
-        if min(days.test(name, "constant", place).p for name in days.losses if name != "constant") > (1 - CERTAIN) / 2
-    ]  # fmt: skip
+        _days(h)
+        for place, h in enumerate(HORIZONS)
+        if min(days.test(name, "constant", place).p for name in rivals) > (1 - CERTAIN) / 2 / len(rivals)
+    ]
     told = []
     if len(flat) == H:
         told.append("**Nothing could be forecast:** at no horizon does any model beat each ticker's mean variance.")
