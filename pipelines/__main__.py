@@ -59,7 +59,7 @@ def list_command(arguments: Sequence[str]) -> int:
     pipelines = discover()
     width = max(map(len, pipelines), default=0)
     for name, pipeline in pipelines.items():
-        print(f"{name:{width}}  {pipeline.title}; --data {' | '.join(['demo', *pipeline.sources, 'PATH'])}")
+        print(f"{name:{width}}  {pipeline.title}; --data {' | '.join([*pipeline.demos, *pipeline.sources, 'PATH'])}")
     return 0
 
 

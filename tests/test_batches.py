@@ -87,3 +87,12 @@ def test_weights_are_ones_unless_the_records_carry_some():
     assert part.weights.tolist() == [1.0, 1.0, 1.0]
     weighted = Part(part.records.assign(weight=[1, 2, 3, 4, 5, 6]), part.rows, part.inputs)
     assert weighted.weights.tolist() == pytest.approx([1, 3, 5])
+
+
+def test_targets_that_the_records_name_take_the_place_of_the_label():
+    part = part_of(6)
+    part.records["near"], part.records["far"] = np.arange(6) * 0.1, np.arange(6) * 10.0
+    part.records.attrs["targets"] = ["near", "far"]
+    assert part.labels == pytest.approx(np.array([[0, 0], [0.2, 20], [0.4, 40]]))
+    assert Batches(part, 2)[1][1] == pytest.approx(np.array([[0.4, 40]]))
+    assert part.take(np.array([2])).labels == pytest.approx(np.array([[0.4, 40]]))

@@ -60,15 +60,16 @@ def test_only_the_plumbing_knows_tensorflow_and_mlflow(case):
 
 
 def test_records_carry_an_id_and_a_label_and_nothing_is_missing_from_them(case):
-    assert {"id", "label"} <= set(case.records)
+    assert {"id", "label", *case.records.attrs.get("targets", [])} <= set(case.records)
     assert case.records["id"].is_unique
-    assert (case.records["label"] >= 0).all()
+    assert case.records["label"].notna().all()
 
 
 def test_sides_are_ascending_disjoint_and_labelled(case):
     rows = np.concatenate(list(case.splits.sides().values()))
     assert len(np.unique(rows)) == len(rows)
     assert all((np.diff(side) > 0).all() for side in case.splits.sides().values())
+    assert (case.records["label"].iloc[rows] >= 0).all()
     assert case.splits.rule
     assert set(case.splits.clusters) <= set(case.records)
 
@@ -125,7 +126,7 @@ def test_metrics_include_the_headline_and_prefer_the_truth_to_noise(case):
     labels = case.test.labels
     metrics = case.pipeline.report.metrics(case.test)
     headline = case.pipeline.headline
-    noise = np.random.default_rng(0).random(len(labels))
+    noise = np.random.default_rng(0).random(labels.shape)
     truth = metrics[headline.name](labels, labels.astype(float))(case.test.weights)
     chance = metrics[headline.name](labels, noise)(case.test.weights)
     assert (truth > chance) == headline.higher

@@ -362,6 +362,13 @@ def test_demo_needs_no_path(toy, tmp_path):
     assert sources.resolve("demo", toy, tmp_path) == sources.Origin("demo", "demo", None)
 
 
+def test_a_pipeline_may_have_several_demos(toy, tmp_path):
+    several = replace(toy, demos={"demo": "It is real.", "noise": "It is noise."})
+    assert sources.resolve("noise", several, tmp_path) == sources.Origin("demo", "noise", None)
+    with pytest.raises(InputError, match=r"takes demo, noise, a public set .* did you mean noise"):
+        sources.resolve("noize", several, tmp_path)
+
+
 def test_a_registered_name_is_fetched_into_the_folder_of_the_pipeline(toy, tmp_path):
     (tmp_path / "data" / "toy").mkdir(parents=True)
     (tmp_path / "data" / "toy" / "bank.csv").write_text("a\n1\n")

@@ -280,6 +280,23 @@ def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
 
 
 @_in_style
+def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], title: str, y: str) -> Figure:
+    """What came about (dots, over the index) within the intervals that were forecast for it, the widest band first.
+
+    `median` (n,); each band (n, 2) holds the lower and the upper end.
+    """
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, values.index)
+    for shade, (name, ends) in zip((0.15, 0.3, 0.45), bands.items(), strict=False):
+        axes.fill_between(values.index, *ends.T, color=NETWORK, alpha=shade, linewidth=0, label=_plain(name, 30))
+    axes.plot(values.index, median, color=NETWORK, linewidth=1.2, label="median")
+    axes.plot(values.index, values, "o", color=INK, markersize=3, label="came about")
+    axes.margins(x=0)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@_in_style
 def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
     """The columns of `frame` stacked on one another over its index: alerts of each day, right and wrong."""
     figure, axes = _axes(title, "", y, (9, 3.4))

@@ -122,12 +122,16 @@ class Splits:
         return self.test >= 0 if self.headline is None else self.headline[self.test]
 
 
+SIMULATED = "The data is simulated: figures say nothing about any real population."
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A domain's facts: what it is called, what it can be told, what it is judged by.
 
-    `duplicates` says what happens to a training record that is byte-identical to one on another side: "drop" leaves
-    it out of training and counts it, "refuse" ends the run.
+    `demos` are the embedded data sets, each with the sentence that every verdict made from it says. `duplicates` says
+    what happens to a training record that is byte-identical to one on another side: "drop" leaves it out of training
+    and counts it, "refuse" ends the run.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Pipeline:
     headline: Metric
     gates: tuple[Gate, ...]
     sources: Mapping[str, Source] = field(default_factory=dict)
+    demos: Mapping[str, str] = field(default_factory=lambda: {"demo": SIMULATED})
     duplicates: Literal["drop", "refuse"] = "drop"
     package: str = "pipelines"
 

@@ -55,11 +55,15 @@ class Decision:
 
 
 def gates(outcome: Outcome) -> list[GateResult]:
-    """Every gate of the pipeline, judged on the headline rows of test."""
+    """Every gate of the pipeline, judged on the headline rows of test; by the domain's own `deficit` if it has one."""
     headline = outcome.pipeline.headline
+    own = getattr(outcome.pipeline.report, "deficit", None)
     results = []
     for gate in outcome.pipeline.gates:
-        deficit = outcome.bootstrap.deficit(NETWORK, gate.than, headline.name, headline.higher)
+        if own:
+            deficit = own(outcome, gate.than)
+        else:
+            deficit = outcome.bootstrap.deficit(NETWORK, gate.than, headline.name, headline.higher)
         results.append(GateResult(gate, deficit, evaluate.gate(deficit, gate.margin)))
     return results
 

@@ -147,9 +147,10 @@ def _example(outcome: Outcome) -> pd.DataFrame | None:
 
 
 def predictions(outcome: Outcome) -> pd.DataFrame:
-    """Each test record's id, label, whether the headline counts it, and the scores of network and baselines."""
-    part = outcome.parts["test"]
-    table = pd.DataFrame({"id": part.frame["id"].to_numpy(), "label": part.labels, "headline": outcome.counted})
+    """Each test record's id, labels, whether the headline counts it, and the scores of network and baselines."""
+    frame = outcome.parts["test"].frame
+    targets = frame.attrs.get("targets", ["label"])
+    table = frame[["id", *targets]].reset_index(drop=True).assign(headline=outcome.counted)
     for name, scores in {NETWORK: outcome.scores, **outcome.baselines}.items():
         for column, values in enumerate(np.atleast_2d(scores.T)):
             table[name if scores.ndim == 1 else f"{name}_{column}"] = values.astype(np.float32)
@@ -160,7 +161,7 @@ def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, ori
     """The verdict in Markdown paragraphs: the decision, what the figures rest on, and a better baseline if any."""
     best, deficit = promote.strongest(outcome)
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
-    caution = " The data is simulated: figures say nothing about any real population." * (origin.kind == "demo")
+    caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
     times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
     told = [
         f"**{decision.kind.capitalize()}.** {decision.reason}",
@@ -168,6 +169,7 @@ def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, ori
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
         f" {outcome.bootstrap.unit}. This test set has {times}. Version {version.number} of `{version.name}`.",
     ]
+    told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:
         told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
     return told
@@ -200,9 +202,10 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.S
         page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
     ]
     sides = outcome.splits.sides()
-    labels = {side: outcome.parts["test"].records["label"].to_numpy()[rows] for side, rows in sides.items()}
+    labels = outcome.parts["test"].records["label"].to_numpy()
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
-    data["share of label 1"] = [float((values == 1).mean()) for values in labels.values()]
+    if manifest.has_classes(labels):
+        data["share of label 1"] = [float((labels[rows] == 1).mean()) for rows in sides.values()]
     notes = [page.Exhibit(note) for note in outcome.facts.get("notes", [])]
     settings = pd.DataFrame(asdict(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})

@@ -44,8 +44,8 @@ class Part:
 
     @property
     def labels(self) -> np.ndarray:
-        """Labels, shape (n,)."""
-        return self.records["label"].to_numpy()[self.rows]
+        """Labels, shape (n,); where the records' attrs name columns as `targets`, these, shape (n, targets)."""
+        return self.records[self.records.attrs.get("targets", "label")].to_numpy()[self.rows]
 
     @property
     def weights(self) -> np.ndarray:

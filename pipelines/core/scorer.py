@@ -24,7 +24,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pipelines.core.pipeline import InputError
 
 SCORE = "score"
-"""Optional boolean column of a request: which rows to answer; the others are context."""
+"""Optional boolean column of a request: which rows to answer; the others are context. A domain whose records do not
+correspond to the rows of a request, or that answers others by default, returns the column with the parsed records."""
 
 
 class Scorer(PythonModel):
@@ -56,8 +57,8 @@ class Scorer(PythonModel):
     ) -> pd.DataFrame:
         """One row of decisions per answered record, in order, with its id.
 
-        Rows to answer are those whose `score` is true, or without that column those whose label is unknown; the
-        others are context, such as past payments.
+        Rows to answer are those whose `score` is true in the parsed records or in the request, or without that column
+        those whose label is unknown; the others are context, such as past payments.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE, where the table does not fit what the network was trained on.
@@ -65,8 +66,8 @@ class Scorer(PythonModel):
         try:
             table = model_input.reset_index(drop=True)
             records = self.data.parse(table, self.facts)
-            wanted = table[SCORE].fillna(False).to_numpy(bool) if SCORE in table else records["label"].to_numpy() < 0
-            rows = np.flatnonzero(wanted)
+            told = next((frame[SCORE] for frame in (records, table) if SCORE in frame), records["label"] < 0)
+            rows = np.flatnonzero(told.fillna(False).to_numpy(bool))
             if not len(rows):
                 raise InputError(f"expected rows without a label, or with '{SCORE}' true. Received: none to answer.")
             part, outputs = self._outputs(records, rows)

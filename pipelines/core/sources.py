@@ -39,7 +39,7 @@ DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError
 
 @dataclass(frozen=True)
 class Origin:
-    """What `--data` resolved to: embedded demo data (no path), a registered public set, or the user's own."""
+    """What `--data` resolved to: an embedded demo (no path), a registered public set, or the user's own."""
 
     kind: Literal["demo", "public", "own"]
     name: str
@@ -47,23 +47,24 @@ class Origin:
 
 
 def resolve(data: str, pipeline: Pipeline, root: Path) -> Origin:
-    """The origin that `data` names: "demo", a source registered with the pipeline, or a file, folder or archive.
+    """The origin that `data` names: a demo or a source of the pipeline, or a file, folder or archive.
 
     Public sets are fetched into `root/data/<pipeline>/`; archives, public or own, are unpacked there. A registered
     name wins over a file of the same name, which `./NAME` still reaches. Raises InputError if it is none of these.
     """
-    if data == "demo":
-        return Origin("demo", "demo")
+    if data in pipeline.demos:
+        return Origin("demo", data)
     folder = root / "data" / pipeline.name
     if data in pipeline.sources:
         origin = Origin("public", data, fetch(pipeline.sources[data], folder))
     elif data and (path := Path(data).expanduser()).exists():
         origin = Origin("own", _stem(path.resolve()), path)
     else:
-        close = difflib.get_close_matches(data, ["demo", *pipeline.sources], n=1)
+        close = difflib.get_close_matches(data, [*pipeline.demos, *pipeline.sources], n=1)
         raise InputError(
-            f"--data takes demo, a public set of {pipeline.name} ({', '.join(pipeline.sources) or 'there is none'}) or"
-            f" an existing path{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
+            f"--data takes {', '.join(pipeline.demos)}, a public set of {pipeline.name}"
+            f" ({', '.join(pipeline.sources) or 'there is none'}) or an existing path"
+            f"{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
         )
     if origin.path.is_file() and origin.path.name.lower().endswith(ARCHIVES):
         return Origin(origin.kind, origin.name, unpack(origin.path, folder))

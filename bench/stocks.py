@@ -1,0 +1,132 @@
+"""Forecasts of volatility on daily prices, every model, horizon and test: `make bench-stocks DATA=…`.
+
+The published protocol on thirty Dow Jones tickers (`DATA=djia_2006_2017 ARGS="--test-start 2014-01-01"`): QLIKE pooled
+over ticker-days as a ratio to HAR's; Diebold-Mariano tests over the panel's days; the model confidence set; the same
+without the forecasts whose target contains 24 August 2015, a day that alone makes most of some models' lead.
+`--check` judges on the last two years before the test period instead: there settings are chosen.
+
+Expected figures and times: see the model card.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tyro
+from arch.bootstrap import MCS
+
+from pipelines.core import checks, device, sources
+from pipelines.core.pipeline import InputError
+from pipelines.core.trial import Outcome, trial
+from pipelines.stocks import PIPELINE, Settings, report
+from pipelines.stocks.features import HORIZONS
+
+CRASH = pd.Timestamp("2015-08-24")
+SIZE = 0.1
+"""Of the model confidence set, which holds the best model with a probability of 1 - SIZE (Hansen et al. 2011)."""
+YEARS = 2
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """The settings of the stocks pipeline, and what to run."""
+
+    seeds: int = 3
+    """Networks to train."""
+    check: bool = False
+    """Whether to judge on the years before the test period, which then is not read."""
+
+
+def before(records: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, Options]:
+    """The records before the test period, and options that make their last YEARS the test period."""
+    first = records["time"].iloc[PIPELINE.data.split(records, options).test].min()
+    kept = records[records["time"] < first].reset_index(drop=True)
+    kept.loc[~(kept["known_at"] < first), "label"] = -1.0  # a target that reaches into the test period
+    kept.attrs = records.attrs
+    return kept, replace(options, test_start=f"{first - pd.DateOffset(years=YEARS):%Y-%m-%d}")
+
+
+def without(records: pd.DataFrame, rows: np.ndarray, day: pd.Timestamp, horizon: int) -> np.ndarray:
+    """Which rows' targets over the horizon do not contain the day, bool (rows,)."""
+    days = np.unique(records["time"])
+    ahead = np.searchsorted(days, np.datetime64(day)) - np.searchsorted(days, records["time"].iloc[rows])
+    return (ahead < 1) | (ahead > horizon)
+
+
+def ratios(losses: report.Losses, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """QLIKE of each model over HAR's, pooled over ticker-days, (3,); of the rows to `keep`, bool (rows, 3)."""
+    keep = np.ones(losses.losses["har"].shape, bool) if keep is None else keep
+    total = {name: (values * keep).sum(axis=0) for name, values in losses.losses.items()}
+    return {name: values / total["har"] for name, values in total.items()}
+
+
+def tests(losses: report.Losses, place: int) -> Iterator[dict]:
+    """Diebold-Mariano of the network against every other model, and which models the confidence set holds."""
+    daily = pd.DataFrame({name: losses.daily(values[:, place]) for name, values in losses.losses.items()})
+    confidence = MCS(daily, SIZE, reps=1000, block_size=21, method="max", seed=0)
+    confidence.compute()
+    for name in daily:
+        tested = losses.test("network", name, place) if name != "network" else None
+        yield {
+            "horizon": HORIZONS[place],
+            "model": name,
+            "QLIKE": daily[name].mean(),
+            "DM, network less it": tested.statistic if tested else np.nan,
+            "p, network better": tested.p if tested else np.nan,
+            "MCS p": confidence.pvalues.loc[name, "Pvalue"],
+            "in the set": name in confidence.included,
+        }
+
+
+def main(options: Options) -> None:
+    """Prints ratios of each seed, tests of the first, and the scores of its return forecasts."""
+    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
+    records = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(records))
+    if options.check:
+        records, options = before(records, options)
+    splits = PIPELINE.data.split(records, options)
+    splits = checks.refuse_leaks(PIPELINE, records, splits)
+    print(f"Split {splits.rule}: {', '.join(f'{len(rows):,} {side}' for side, rows in splits.sides().items())}")
+    found, calm, first = {}, {}, None
+    names = [f"{h}d" for h in HORIZONS]
+    for seed in range(options.seeds):
+        machine = device.setup(seed, options.device, options.precision, options.gpus)
+        outcome = trial(PIPELINE, records, splits, replace(options, seed=seed), machine, resamplings=0)
+        losses = report.Losses(outcome)
+        rows = outcome.parts["test"].rows
+        keep = np.stack([without(records, rows, CRASH, h) for h in HORIZONS], axis=1)
+        for table, of in ((found, ratios(losses)), (calm, ratios(losses, keep))):
+            table["network", seed] = of.pop("network")
+            if first is None:
+                table.update({(name, 0): values for name, values in of.items()})
+        ratio, cost = found["network", seed].round(3), outcome.cost
+        print(f"seed {seed}: {ratio}, epoch {outcome.fitted.best_epoch}, {sum(cost.values()):.0f} s", flush=True)
+        first = first or outcome
+    summary(first, pd.DataFrame(found, index=names).T, pd.DataFrame(calm, index=names).T)
+
+
+def summary(first: Outcome, found: pd.DataFrame, calm: pd.DataFrame) -> None:
+    """Prints the tables: ratios by model and seed, on all days and without CRASH, and what the first trial gave."""
+    losses = report.Losses(first)
+    har = pd.Series(losses.losses["har"].mean(axis=0), index=found.columns)
+    print("\nQLIKE of HAR: " + "  ".join(f"{h} {value:.3f}" for h, value in har.items()))
+    for title, table in (("all days", found), (f"without targets that contain {CRASH:%Y-%m-%d}", calm)):
+        means = table.groupby(level=0, sort=False).mean()
+        means.loc["network, deviation of seeds"] = table.loc["network"].std()
+        print(f"\nQLIKE as a ratio to HAR's, {title}\n" + means.round(3).to_string())
+    every = pd.DataFrame([row for place in range(len(HORIZONS)) for row in tests(losses, place)])
+    print(f"\nTests, first seed; model confidence set at {1 - SIZE:.0%}\n" + every.round(4).to_string(index=False))
+    print("\nCalm and stormy days\n" + losses.panel().round(4).to_string(index=False))
+    print("\nForecasts of returns\n" + report.returns(first)[0].round(5).to_string(index=False))
+    print("\nDirection\n" + report.direction(first).round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Options, description=__doc__))
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,43 @@
+"""Daily prices of one or many tickers: their volatility and the distribution of their returns, up to a month ahead."""
+
+from dataclasses import dataclass
+
+from pipelines.core import pipeline
+from pipelines.core.pipeline import Gate, Metric, Pipeline
+
+
+@dataclass(frozen=True)
+class Settings(pipeline.Settings):
+    """What the stocks pipeline can be told."""
+
+    epochs: int = 10
+    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    patience: int = 4
+    """Epochs without a better validation loss before training stops."""
+    batch_size: int = 256
+    """Ticker-days in one training step."""
+    weight_decay: float = 5.0
+    """Decay of the weights per step, as a share of the learning rate (AdamW)."""
+    test_start: str = ""
+    """First day of the test period, such as 2014-01-01; by default its last fifth of the days."""
+    cost_bp: float = 5.0
+    """What trading costs in the trading check, in basis points of the amount traded."""
+    window: int = 44
+    """Past days that the network reads, the day of the forecast included."""
+    date: str = ""
+    """Column with the day; recognised under its usual names."""
+    ticker: str = ""
+    """Column with the ticker; recognised under its usual names, else the name of the file stands for it."""
+
+
+PIPELINE = Pipeline(
+    name="stocks",
+    title="Daily prices: the volatility and the distribution of returns over the next 1, 5 and 21 days",
+    settings=Settings,
+    headline=Metric("qlike_ratio_har_1d", higher=False, short="QLIKE to HAR"),
+    gates=(Gate("constant"), Gate("har")),
+    demos={
+        "demo": "The prices are real ones of two indices, S&P 500 and NASDAQ, 1999 to 2018.",
+        "random-walk": "The prices are simulated random walks of constant volatility: nothing can be forecast.",
+    },
+)

@@ -1,0 +1,126 @@
+"""The volatility network: a linear forecast, and what a small encoder over past days adds to it.
+
+Variance: the logarithm of HAR's forecast with leverage and market, plus a correction whose last layer starts at zero:
+the network begins as the strongest linear baseline and learns the rest. Returns: quantiles of the return in units of
+the forecast volatility, which start at those of the training returns (filtered historical simulation, Barone-Adesi,
+Giannopoulos and Vosper 1999) and cannot cross.
+"""
+
+import keras
+import numpy as np
+from keras import KerasTensor, layers, ops
+
+from pipelines.stocks import Settings
+from pipelines.stocks.features import HAR_MARKET, HORIZONS
+
+LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+"""Of the quantiles of returns."""
+MEDIAN = LEVELS.index(0.5)
+WIDTH, HIDDEN = 16, 32  # of the encoder; of the layer behind it
+KERNEL, DILATIONS = 3, (1, 2, 4, 8)  # days; together they reach 33 days back
+EMBEDDING = 4
+UNKNOWN = 0.2
+"""Share of training rows whose ticker is taken as unseen, so that the network copes with one that is."""
+DROPOUT = 0.4
+TRUST = (1.0, 0.5, 0.1)
+"""How much of what the network learns enters the forecast of each horizon. Targets of a month overlap: in ten years
+there are some hundred of them, whose level, above all, is learnt from a single crisis."""
+STEEPEST = 20.0
+"""Of ln(v/h), beyond which QLIKE goes on as if there: e^20 would already drown every other row of a batch."""
+
+
+def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+    """The network: `past`, `linear`, `har` and `ticker` in, see `features.inputs`; float32 (n, 3 + 3 * 7) out.
+
+    First the log of the mean daily variance over each horizon, then for each horizon the quantiles of
+    the log return at LEVELS, ascending.
+
+    Args:
+        facts: `tickers`, `features` and `window`, as learnt from the training records.
+        settings: not used.
+        x: training inputs, whose means and deviations standardise all inputs.
+        y: their targets (n, 6), whose standardised returns give the quantiles to start from.
+    """
+    past = keras.Input(x["past"].shape[1:], name="past", dtype="float32")
+    linear = keras.Input(x["linear"].shape[1:], name="linear", dtype="float32")
+    har = keras.Input(x["har"].shape[1:], name="har", dtype="float32")
+    ticker = keras.Input((), name="ticker", dtype="int32")
+
+    days = past[..., :1] * _standardised(past, x["past"][x["past"][..., 0] > 0])
+    regressors = _standardised(linear, x["linear"])
+    start = har[:, HAR_MARKET]
+    standard = y[:, len(HORIZONS) :] / (np.exp(x["har"][:, HAR_MARKET] / 2) * np.sqrt(HORIZONS))
+    quantiles = np.quantile(standard, LEVELS, axis=0).T
+
+    embedded = layers.Embedding(len(facts["tickers"]) + 1, EMBEDDING)(ticker)
+    known = layers.Dropout(UNKNOWN)(ops.cast(ticker > 0, embedded.dtype)[:, None])
+    hidden = layers.Concatenate()([_encoded(days), regressors, embedded * known])
+    hidden = layers.Dense(HIDDEN, activation="gelu")(hidden)
+    hidden = layers.Dropout(DROPOUT)(hidden)
+
+    correction = layers.Dense(len(HORIZONS), kernel_initializer="zeros", dtype="float32")(hidden)
+    log_variance = start + correction * np.array(TRUST, np.float32)
+    shape = layers.Dense(quantiles.size, kernel_initializer="zeros", dtype="float32")
+    standard = _ascending(ops.reshape(shape(hidden), (-1, *quantiles.shape)))
+    shape.bias.assign(_unordered(quantiles).ravel())
+    returns = ops.reshape(standard * _scale(log_variance), (-1, quantiles.size))
+    inputs = {"past": past, "linear": linear, "har": har, "ticker": ticker}
+    return keras.Model(inputs, ops.concatenate([log_variance, returns], axis=1), name="stocks")
+
+
+def _standardised(values: KerasTensor, of: np.ndarray) -> KerasTensor:
+    flat = of.reshape(-1, of.shape[-1]).astype(np.float64)
+    return layers.Normalization(mean=flat.mean(axis=0), variance=flat.var(axis=0) + 1e-12, dtype="float32")(values)
+
+
+def _encoded(days: KerasTensor) -> KerasTensor:
+    """Residual dilated convolutions (Bai, Kolter and Koltun 2018), (n, WIDTH): what they say of the last day.
+
+    Each layer computes no more positions than that day needs, half of what causal padding would.
+    """
+    reach = 1 + (KERNEL - 1) * (1 + sum(DILATIONS))
+    days = layers.ZeroPadding1D((max(reach - days.shape[1], 0), 0))(days)[:, -reach:]
+    hidden = layers.Conv1D(WIDTH, KERNEL)(days)
+    for dilation in DILATIONS:
+        found = layers.Conv1D(WIDTH, KERNEL, dilation_rate=dilation, activation="gelu")(hidden)
+        hidden = hidden[:, (KERNEL - 1) * dilation :] + layers.Dropout(DROPOUT)(found)
+    return hidden[:, 0]
+
+
+def _scale(log_variance: KerasTensor) -> KerasTensor:
+    """Standard deviation of the return over each horizon were the days alike, (n, 3, 1); no gradient passes.
+
+    The variance is judged by QLIKE alone: returns tell less of it than the day's range does.
+    """
+    total = ops.stop_gradient(log_variance) + np.log(HORIZONS).astype(np.float32)
+    return ops.exp(total / 2)[..., None]
+
+
+def _ascending(values: KerasTensor) -> KerasTensor:
+    """Quantiles from unbounded numbers along the last axis: the median as it is, the others by positive steps."""
+    steps = ops.softplus(values)
+    median = values[..., MEDIAN : MEDIAN + 1]
+    below = ops.flip(ops.cumsum(ops.flip(steps[..., :MEDIAN], axis=-1), axis=-1), axis=-1)
+    above = ops.cumsum(steps[..., MEDIAN + 1 :], axis=-1)
+    return ops.concatenate([median - below, median, median + above], axis=-1)
+
+
+def _unordered(quantiles: np.ndarray) -> np.ndarray:
+    """The inverse of `_ascending`."""
+    steps = np.log(np.expm1(np.maximum(np.diff(quantiles, axis=-1), 1e-6)))
+    return np.concatenate([steps[:, :MEDIAN], quantiles[:, MEDIAN : MEDIAN + 1], steps[:, MEDIAN:]], axis=-1)
+
+
+def LOSS(y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:  # noqa: N802
+    """QLIKE of the variance plus the pinball loss of standardised returns, each a mean over horizons; (n,)."""
+    y_true = ops.cast(y_true, "float32")
+    horizons = len(HORIZONS)
+    log_variance = y_pred[:, :horizons]
+    # In logarithms, since v/h itself over- or underflows where a network strays: QLIKE is e^d - d - 1.
+    distance = ops.log(y_true[:, :horizons]) - log_variance
+    qlike = ops.exp(ops.minimum(distance, STEEPEST)) - distance - 1
+    quantiles = ops.reshape(y_pred[:, horizons:], (-1, horizons, len(LEVELS)))
+    missed = (y_true[:, horizons:, None] - quantiles) / _scale(log_variance)
+    levels = np.array(LEVELS, np.float32)
+    pinball = ops.maximum(levels * missed, (levels - 1) * missed)
+    return ops.mean(qlike, axis=1) + ops.mean(pinball, axis=(1, 2))

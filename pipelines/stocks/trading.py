@@ -1,0 +1,168 @@
+"""The trading check: whether forecasts of volatility would have been of use, after costs. It is no advice.
+
+Each ticker has an equal share of the wealth, of which so much is invested as brings its forecast volatility to TARGET,
+and at most all of it; the rest is cash, which bears nothing. A forecast made at a day's close is traded at the next
+day's open. Beside it: the same shares always fully invested (equal weight), and bought once (buy and hold).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pipelines.core import figures
+from pipelines.stocks.features import HORIZONS
+
+if TYPE_CHECKING:
+    from pipelines.core.trial import Outcome
+
+TARGET = 0.10
+"""Volatility a year of each ticker's share: as in Harvey, Hoyle, Korgaonkar et al. (2018), "The impact of volatility
+targeting"."""
+YEAR = 252  # trading days
+BLOCK, DRAWS = 21, 500  # days, on average, of the stationary bootstrap's blocks (Politis and Romano 1994); resamplings
+FORECASTS = ("network", "har_market", "constant")
+"""Whose forecasts are held by."""
+EQUAL, HOLD = "equal weight", "buy and hold"
+WORDS = (
+    "The trading check is a test of use on past prices, not advice. It holds the tickers that are in the data: "
+    "survivors, so that every holding looks better than it could have been"
+)
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a holding did: `wealth` (days,) before each day's trade, from 1; `traded` (days,), a share of the wealth."""
+
+    wealth: np.ndarray
+    traded: np.ndarray
+
+    @property
+    def returns(self) -> np.ndarray:
+        """From each day's open to the next, costs included, (days - 1,)."""
+        return self.wealth[1:] / self.wealth[:-1] - 1
+
+
+def simulate(prices: np.ndarray, wanted: np.ndarray, cost: float) -> Path:
+    """Trades at each day's price to the wanted shares of the wealth, and pays for it.
+
+    Args:
+        prices: (days, tickers), those that are traded at.
+        wanted: (days, tickers), shares of the wealth, at least 0 and together at most 1; NaN in the whole row for a
+            day without a trade. They must have been known before that day's price.
+        cost: of trading an amount, as a share of it.
+
+    Returns:
+        The path. Costs are paid from cash, and where there is none, from what is bought.
+    """
+    held, cash = np.zeros(prices.shape[1]), 1.0
+    wealth, traded = np.ones(len(prices)), np.zeros(len(prices))
+    for day, price in enumerate(prices):
+        if day:
+            held = held * price / prices[day - 1]
+        wealth[day] = held.sum() + cash
+        if np.isnan(wanted[day]).any():
+            continue
+        # Costs lower the wealth that is shared out, and so the trades that cause them: a few rounds settle it.
+        left = wealth[day]
+        for _ in range(4):
+            amount = np.abs(wanted[day] * left - held).sum()
+            left = wealth[day] - cost * amount
+        held = wanted[day] * left
+        cash, traded[day] = left - held.sum(), amount / wealth[day]
+    return Path(wealth, traded)
+
+
+def figures_of(path: Path) -> dict[str, float]:
+    """Return, volatility, Sharpe ratio and turnover of a year, and the deepest fall from a peak.
+
+    Turnover is all that was bought and sold, in parts of the wealth.
+    """
+    years = len(path.returns) / YEAR
+    return {
+        "return": path.wealth[-1] ** (1 / years) - 1,
+        "volatility": path.returns.std() * np.sqrt(YEAR),
+        "Sharpe ratio": float(sharpe(path.returns)),
+        "drawdown": float((1 - path.wealth / np.maximum.accumulate(path.wealth)).max()),
+        "turnover": path.traded.sum() / years,
+    }
+
+
+def sharpe(returns: np.ndarray) -> np.ndarray:
+    """Mean over deviation of daily returns (days, ...), a year's; cash bears nothing."""
+    deviation = returns.std(axis=0)
+    return np.divide(returns.mean(axis=0), deviation, out=np.zeros_like(deviation), where=deviation > 0) * np.sqrt(YEAR)
+
+
+def sharpe_intervals(returns: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The 95 % interval of each column's Sharpe ratio, and of it less that of EQUAL, from a stationary bootstrap."""
+    from arch.bootstrap import StationaryBootstrap
+
+    drawn = StationaryBootstrap(BLOCK, returns.to_numpy(), seed=seed).apply(sharpe, DRAWS)
+    less = drawn - drawn[:, [returns.columns.get_loc(EQUAL)]]
+    bounds = [*np.quantile(drawn, [0.025, 0.975], axis=0), *np.quantile(less, [0.025, 0.975], axis=0)]
+    names = ["Sharpe low", "Sharpe high", "less equal weight, low", "less equal weight, high"]
+    return pd.DataFrame(dict(zip(names, bounds, strict=True)), index=returns.columns)
+
+
+def holdings(outcome: Outcome) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Prices to trade at, (days, tickers), and what each holding wants to own then, shares of the wealth as these.
+
+    The days are those that follow a test day. Forecasts of variance are from open to close: the factor that makes them
+    forecasts of a whole day's return is each ticker's on training days (of all tickers for one that is new).
+    """
+    train, part = outcome.parts["train"], outcome.parts["test"]
+    frame, records = part.frame.reset_index(drop=True), part.records
+    open_or_close = "open" if "open" in records else "close"
+    price = records[open_or_close] * records["adjustment"]
+    if "open" not in records and "adj_close" in records:
+        price = records["adj_close"]
+    table = records.assign(price=price).pivot(index="time", columns="ticker", values="price")
+    table = table[sorted(frame["ticker"].unique())].ffill()
+
+    labels = train.labels
+    sums = pd.DataFrame({"squared": labels[:, len(HORIZONS)] ** 2, "variance": labels[:, 0]})
+    sums = sums.groupby(train.frame["ticker"].to_numpy()).sum()
+    whole = (sums["squared"] / sums["variance"]).reindex(frame["ticker"])
+    factor = whole.fillna(sums["squared"].sum() / sums["variance"].sum()).to_numpy()
+    tests = np.unique(frame["time"])
+    first, last = np.searchsorted(table.index, [tests[0], tests[-1]])
+    days = slice(first + 1, last + 2)
+    found, models = {}, {"network": outcome.scores, **outcome.baselines}
+    for name in FORECASTS:
+        deviation = np.sqrt(YEAR * factor * models[name][:, 0])
+        shares = frame.assign(share=np.minimum(TARGET / deviation, 1) / table.shape[1])
+        known = shares.pivot(index="time", columns="ticker", values="share").reindex(table.index)
+        # Shifted by a day: what was forecast at a close is wanted at the next open. A ticker without a forecast keeps
+        # its last one, and is not held before its first.
+        found[name] = known.shift(1).ffill().fillna(0)[days].to_numpy()
+    exists = table[days].notna().to_numpy()
+    found[EQUAL] = np.where(exists, 1 / table.shape[1], 0)
+    found[HOLD] = np.full(found[EQUAL].shape, np.nan)
+    found[HOLD][0] = found[EQUAL][0]
+    # A ticker's price before its first day is never traded at.
+    return table[days].bfill(), {name: np.where(exists | np.isnan(shares), shares, 0) for name, shares in found.items()}
+
+
+def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """What a report shows of it: figures of each holding, equity curves, and the words that belong to them."""
+    prices, wanted = holdings(outcome)
+    rate = outcome.settings.cost_bp / 10_000
+    paths = {name: simulate(prices.to_numpy(), shares, rate) for name, shares in wanted.items()}
+    returns = pd.DataFrame({name: path.returns for name, path in paths.items()})
+    table = pd.DataFrame({name: figures_of(path) for name, path in paths.items()}).T
+    table = table.join(sharpe_intervals(returns))
+    yield "trading check, no advice", table.rename_axis("held by").reset_index()
+    curves = pd.DataFrame({name: path.wealth for name, path in paths.items()}, index=prices.index)
+    yield "equity curves", figures.lines(curves, f"Wealth after costs of {outcome.settings.cost_bp:g} bp", "from 1")
+
+
+def words(outcome: Outcome) -> str:
+    """What must be known beside the trading check."""
+    without = "" if "adj_close" in outcome.parts["test"].records else "; prices lack dividends"
+    at = "open" if "open" in outcome.parts["test"].records else "close"
+    return f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp."
