@@ -43,6 +43,7 @@ PIPELINE = Pipeline(
     settings=Settings,
     headline=Metric("accuracy"),
     gates=(Gate("logistic_regression"), Gate("trees")),
+    demos={"demo": "The voices are synthetic (eSpeak NG): figures say nothing about people."},
     sources={
         "speech-commands": Source(
             url="https://storage.googleapis.com/download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
