@@ -50,11 +50,6 @@ def qlike(variance: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     return ratio - np.log(ratio) - 1
 
 
-def qlike_ratio(variance: np.ndarray, forecast: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """QLIKE pooled over all rows as a ratio to that of the `reference` forecast, by column; (n, H) each, gives (H,)."""
-    return qlike(variance, forecast).mean(axis=0) / qlike(variance, reference).mean(axis=0)
-
-
 def historical_quantiles(train: Part, levels: Sequence[float]) -> Forecast:
     """Quantiles of each ticker's training returns: the function gives float64 (n, 3, levels) for a part."""
     returns, ticker = train.labels[:, len(HORIZONS) :], _ticker(train)
