@@ -1,14 +1,20 @@
 """Devices: what is asked for and is not there is refused; several devices train one network."""
 
+import ctypes
 import json
 import os
+import resource
 import subprocess
 import sys
 
+import keras
+import numpy as np
 import pytest
 
 from pipelines.core import device
+from pipelines.core.batches import predict
 from pipelines.core.pipeline import InputError
+from tests.test_fit import network, parts
 
 # A process of its own, since a second network under a mirrored strategy fails in one (Keras 3 on TensorFlow).
 MIRRORED = """
@@ -61,3 +67,19 @@ def test_two_devices_train_one_network_as_one_does():
     # Dropout draws differently on two devices; that apart, they see the same batches.
     for alone, shared in zip(one["losses"], two["losses"], strict=True):
         assert shared["val_loss"] == pytest.approx(alone["val_loss"], rel=0.1)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="about TensorFlow's memory")
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="about glibc's memory")
+def test_a_batch_reuses_the_memory_of_the_one_before_it(no_gpu):
+    pages = 8 << 20 >> 12
+    predict(network(), parts()[0])  # after which TensorFlow would hand all of it back
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            np.ones(8 << 20, np.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < pages, "of 20 arrays, not even one was made of new pages"

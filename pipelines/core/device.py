@@ -21,6 +21,9 @@ import psutil
 
 from pipelines.core.pipeline import InputError
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+KEPT = 32 << 20  # bytes, the largest threshold that glibc takes
+
 
 @dataclass(frozen=True)
 class Device:
@@ -88,6 +91,7 @@ def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
     tf.config.set_visible_devices(gpus, "GPU")
     if not gpus:
         tf.config.experimental.enable_op_determinism()
+        _keep_freed_memory()
         return [], False
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
@@ -96,6 +100,23 @@ def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
         mirror([f"GPU:{number}" for number in range(len(gpus))])
     capable = all(found.get("compute_capability", (0,))[0] >= 8 for found in details)
     return [found.get("device_name", "GPU") for found in details], capable
+
+
+def _keep_freed_memory() -> None:
+    """Lets batches reuse the memory of those before them, instead of faulting each page in anew.
+
+    TensorFlow tells glibc, once its first generator data set is made, to hand freed memory back at once. Training on a
+    CPU then spends up to a quarter of its time in the kernel (speech commands: 12 times the page faults).
+    """
+    import tensorflow as tf
+
+    malloc = getattr(ctypes.CDLL(None), "mallopt", None)
+    if malloc is None:  # not glibc
+        return
+    for _ in tf.data.Dataset.from_generator(lambda: iter(()), output_signature=tf.TensorSpec(())):
+        _keep_freed_memory()
+    malloc(M_MMAP_THRESHOLD, KEPT)
+    malloc(M_TRIM_THRESHOLD, 32 * KEPT)
 
 
 def mirror(devices: list[str]) -> None:
