@@ -6,7 +6,6 @@
 - Recordings of few speakers without one (`DATA=spoken_digits`): one speaker left out at a time, the next in
   alphabetical order for validation; with `--voices N` synthetic voices join training; then the published split, which
   shares its speakers.
-- `--stream-hours 3` (demo): false rejections at a number of false accepts an hour.
 
 Expected figures and times: see the model card.
 """
@@ -23,12 +22,12 @@ import pandas as pd
 import tyro
 from keras import layers
 
-from pipelines.core import checks, classes, device, export, sources
+from pipelines.core import checks, device, export, sources
 from pipelines.core.batches import Batches, predict
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Part
 from pipelines.core.trial import Outcome, trial
-from pipelines.speech_commands import PIPELINE, Settings, demo, model, report, stream
+from pipelines.speech_commands import PIPELINE, Settings, model, report
 
 FEW = 12  # speakers, up to which each is left out in turn
 PUBLISHED_TAKES = 5  # of each speaker and digit, the first of which are test in the published split of spoken digits
@@ -42,8 +41,6 @@ class Options(Settings):
     """Networks to train where there is an official split."""
     peer: bool = True
     """Whether to train the DS-CNN as well."""
-    stream_hours: float = 0.0
-    """Hours of other words to count false accepts in (demo only)."""
 
 
 def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
@@ -165,38 +162,6 @@ def accuracy(network: keras.Model, part: Part) -> float:
     return float((predict(network, part, 1024).argmax(axis=1) == part.labels).mean())
 
 
-def streamed(outcome: Outcome, hours: float) -> pd.DataFrame:
-    """False rejections at a number of false accepts an hour, on streams of voices and words that were never heard.
-
-    Smoothing and rest are chosen on a stream of validation's voices and other words still.
-    """
-    facts, records = outcome.facts, outcome.parts["test"].records
-    rate, samples, names = facts["sample_rate"], facts["samples"], facts["classes"]
-    commands = report.commands(names)
-
-    def heard(clips: np.ndarray) -> np.ndarray:
-        outputs = outcome.network.predict({"clip": clips}, batch_size=1024, verbose=0)
-        return classes.distribution(report.scores(outputs, facts))
-
-    def listened(side: str, rows: np.ndarray, hours: float, seed: int) -> tuple[np.ndarray, list[stream.Spoken]]:
-        voices = sorted(set(records["group"].iloc[rows][records["command"].to_numpy()[rows]]))
-        spoken, minutes = [], []
-        for minute, placed in demo.stream(demo.COMMANDS, demo.UNHEARD[side], voices, hours, rate, seed):
-            minutes.append(minute)
-            spoken += [stream.Spoken(names.index(word.word), word.begin, word.end) for word in placed]
-        return np.concatenate(list(stream.probabilities(heard, minutes, samples, rate))), spoken
-
-    probability, spoken = listened("validation", outcome.splits.validation, max(hours / 3, 1.0), 1)
-    detector = stream.chosen(probability, spoken, commands, samples, rate, max(hours / 3, 1.0))
-    started = time.perf_counter()
-    probability, spoken = listened("test", outcome.splits.test, hours, 2)
-    factor = (time.perf_counter() - started) / (3600 * hours)
-    print(f"\n{hours:g} hours, {len(spoken):,} commands; {detector}; {factor:.4f} of real time, synthesis included")
-    return stream.operating_points(
-        stream.curve(probability, spoken, commands, detector, samples, rate), hours, len(spoken)
-    )
-
-
 def main(options: Options) -> None:
     """Prints each network's figures, the baselines, and what else the protocol asks for."""
     origin = sources.resolve(options.data, PIPELINE, Path.cwd())
@@ -230,8 +195,6 @@ def main(options: Options) -> None:
         print(
             "\nAccuracy in noise, mean of seeds and of three draws\n" + (sum(noises) / len(noises)).round(4).to_string()
         )
-    if options.stream_hours:
-        print(streamed(outcome, options.stream_hours).round(4).to_string(index=False))
 
 
 def by_model(outcome: Outcome) -> dict[str, dict[str, float]]:

@@ -20,6 +20,8 @@ from PIL import Image
 
 from pipelines.fraud import demo as payments
 from pipelines.medical_images import demo as radiographs
+from pipelines.speech_commands import audio
+from pipelines.speech_commands import demo as voices
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent  # where the server looks for uvicorn
@@ -121,3 +123,31 @@ def test_served_images_get_the_scores_of_the_run_and_faults_one_sentence(tmp_pat
         assert "row 0, column 'image'" in fault.json()["message"]
         assert "Traceback" not in fault.text
     assert np.isfinite(logged).all()
+
+
+@pytest.mark.slow
+def test_served_recordings_get_the_scores_of_the_run_and_faults_one_sentence(tmp_path):
+    rate = 16_000
+    table, clips = voices.speak(["no", "yes"], voices.voices(12), 4, rate, rate)
+    for row, clip in zip(table.itertuples(), clips, strict=True):
+        path = tmp_path / "words" / row.word / f"{row.voice.split('+')[1]}_nohash_{row.Index % 4}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(audio.wav(clip, rate))
+    train(tmp_path, "speech_commands", "--data", "words", "--epochs", "1", "--size", "tiny")
+    logged = predictions(tmp_path).set_index("id")["network"]
+    files = [tmp_path / "words" / name for name in logged.index]
+    with served(tmp_path, "speech_commands") as address:
+        raw = pd.DataFrame(
+            {"id": logged.index, "audio": [base64.b64encode(file.read_bytes()).decode() for file in files]}
+        )
+        told = answers(address, raw).set_index("id").loc[logged.index]
+        of_yes = np.where(told["word"] == "yes", told["probability"], 1 - told["probability"])
+        assert of_yes == pytest.approx(logged.to_numpy(), abs=1e-5)
+        longer = audio.wav(np.tile(audio.decode(files[0].read_bytes())[0], 3).astype(np.int16), rate)
+        (one,) = answers(address, pd.DataFrame({"audio": [base64.b64encode(longer).decode()]})).itertuples()
+        assert one.word in ("no", "yes")
+        fault = asked(address, pd.DataFrame({"audio": [base64.b64encode(b"no sound").decode()]}))
+        assert fault.status_code == 400
+        assert "row 0, column 'audio'" in fault.json()["message"]
+        assert "Traceback" not in fault.text
+    assert len(set(logged)) > 1

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.speech_commands import stream
-from pipelines.speech_commands.stream import Detector, Spoken
+from pipelines.core.rows import Part
+from pipelines.speech_commands import Settings, stream
+from pipelines.speech_commands.stream import Detector, Heard, Spoken
 
 RATE, SAMPLES = 1_000, 1_000
 COMMANDS = [0, 1]  # of three classes, the last of which is silence
@@ -45,17 +46,17 @@ def test_smoothing_is_the_mean_of_a_window_and_those_before_it():
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_what_comes_later_changes_no_detection(cut, smoothing):
     probability = np.random.default_rng(cut).dirichlet(np.ones(3), 80)
-    detector = Detector(smoothing, 0.5)
-    found = detector.detect(detector.smoothed(probability), COMMANDS, 0.4)
-    early = detector.detect(detector.smoothed(probability[:cut]), COMMANDS, 0.4)
+    detector = Detector(smoothing, 0.5, 0.4)
+    found = detector.detect(detector.smoothed(probability), COMMANDS)
+    early = detector.detect(detector.smoothed(probability[:cut]), COMMANDS)
     assert early == [(window, label) for window, label in found if window < cut]
 
 
 def test_a_word_is_detected_once_within_the_time_of_rest_and_silence_never():
     probability = heard([(10, 1), (11, 1), (14, 1), (30, 1)])
-    assert Detector(1, 0.5).detect(probability, COMMANDS, 0.5) == [(10, 1), (30, 1)]
-    assert Detector(1, 0.2).detect(probability, COMMANDS, 0.5) == [(10, 1), (14, 1), (30, 1)]
-    assert Detector(1, 0.5).detect(probability, COMMANDS, 0.95) == []
+    assert Detector(1, 0.5, 0.5).detect(probability, COMMANDS) == [(10, 1), (30, 1)]
+    assert Detector(1, 0.2, 0.5).detect(probability, COMMANDS) == [(10, 1), (14, 1), (30, 1)]
+    assert Detector(1, 0.5, 0.95).detect(probability, COMMANDS) == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_lower_threshold_misses_less_and_accepts_more():
     spoken = [Spoken(0, at + 0.2, at + 0.8) for at in range(5, 400, 20)]
     for word in spoken:
         probability[round((word.end - 1) / stream.HOP)] = (0.97, 0.02, 0.01)
-    table = stream.curve(probability, spoken, COMMANDS, Detector(1, 0.5), SAMPLES, RATE)
+    table = Heard(probability, spoken, COMMANDS, SAMPLES, RATE).curve(Detector(1, 0.5))
     assert table["threshold"].is_monotonic_decreasing
     assert table["missed"].iloc[-1] < table["missed"].iloc[0] == len(spoken)
     assert table["false_accepts"].iloc[-1] > table["false_accepts"].iloc[0]
@@ -113,5 +114,81 @@ def test_smoothing_is_chosen_where_single_windows_are_mistaken():
         probability[at : at + 6] = (0.93, 0.02, 0.05)
         end = stream.seconds(at, SAMPLES, RATE)
         spoken.append(Spoken(0, end - 0.6, end))
-    detector = stream.chosen(probability, spoken, COMMANDS, SAMPLES, RATE, hours=40_000 * stream.HOP / 3600)
+    heard_ = Heard(probability, spoken, COMMANDS, SAMPLES, RATE)
+    detector = stream.chosen(heard_, per_hour=1)
     assert detector.smoothing > 1
+    judged = heard_.judged(detector)
+    assert judged.false_accepts <= heard_.hours
+    assert judged.missed < len(spoken)
+
+
+# ------------------------------------------------------------------------------------------------------ what to hear
+
+
+def clips(words: list[str], sides: list[str], speakers: list[str] | None = None) -> tuple[pd.DataFrame, dict]:
+    """Records of tones, one frequency a word, in the middle of silence."""
+    classes = ["no", "yes", "_unknown_"]
+    label = [classes.index(word) if word in classes else -1 for word in words]
+    records = pd.DataFrame({"word": words, "label": label, "side": sides})
+    records["command"] = records["label"].isin([0, 1])
+    if speakers:
+        records["group"] = speakers
+    records.attrs |= {"classes": classes, "sample_rate": RATE, "samples": SAMPLES, "noise": []}
+    tone = np.sin(2 * np.pi * np.arange(400) * (1 + np.arange(len(words))[:, None]) / 50)
+    waves = np.zeros((len(words), SAMPLES), np.int16)
+    waves[:, 300:700] = 9_000 * tone
+    return records, {"clip": waves}
+
+
+def heard_from(records: pd.DataFrame, clip: dict, side: str, minutes: int = 30) -> list:
+    part = Part(records, np.flatnonzero((records["side"] == side) & (records["label"] >= 0)), clip)
+    return stream.of(part, side, Settings(data="mine", stream_minutes=minutes))
+
+
+def test_a_composed_stream_holds_its_commands_where_it_says():
+    records, clip = clips(["no", "yes", "_unknown_"], ["test"] * 3)
+    minutes = list(heard_from(records, clip, "test"))
+    wave, spoken = np.concatenate([minute for minute, _ in minutes]), [word for _, placed in minutes for word in placed]
+    assert len(wave) == 30 * 60 * RATE
+    assert len(spoken) > 50
+    assert {word.label for word in spoken} == {0, 1}
+    for word in spoken:
+        inside = wave[round(word.begin * RATE) : round(word.end * RATE)].astype(float)
+        assert len(inside) == pytest.approx(400, abs=20)
+        power = np.abs(np.fft.rfft(inside, 400)) ** 2
+        assert power.argmax() == 8 * (1 + word.label), "the tone of this word, as many cycles in 400 samples"
+    ends, begins = (np.array([getattr(word, name) for word in spoken]) for name in ("end", "begin"))
+    assert (begins[1:] - ends[:-1]).min() >= stream.TOLERANCE, "no word before the one before it is judged"
+
+
+def test_a_stream_repeats_itself_and_differs_from_side_to_side():
+    records, clip = clips(["no", "yes", "_unknown_"] * 2, ["test"] * 3 + ["validation"] * 3)
+    first, again = (list(heard_from(records, clip, "test", 1)) for _ in range(2))
+    assert np.array_equal(first[0][0], again[0][0])
+    assert not np.array_equal(first[0][0], next(iter(heard_from(records, clip, "validation", 1)))[0])
+
+
+@pytest.mark.parametrize("speakers", [["a", "a", "a", "b", "b", "b"], None])
+def test_words_held_out_are_heard_on_the_side_of_their_speaker_or_file(speakers, monkeypatch):
+    records, clip = clips(["no", "yes", "bird"] * 2, ["test"] * 3 + ["validation"] * 3, speakers)
+    used = {}
+    monkeypatch.setattr(stream, "composed", lambda commands, others, *_: used.update(c=commands, o=others))
+    for side, mine in (("test", 0), ("validation", 3)):
+        heard_from(records, clip, side)
+        assert used["c"].rows.tolist() == [mine, mine + 1]
+        assert used["o"].rows.tolist() == [mine + 2]
+
+
+def test_without_other_words_there_is_nothing_to_count_false_alarms_on():
+    records, clip = clips(["no", "yes"], ["test"] * 2)
+    assert heard_from(records, clip, "test") is None
+    records, clip = clips(["no", "yes", "bird"], ["test"] * 3)
+    assert heard_from(records, clip, "test") is not None
+    assert heard_from(records, clip, "test", minutes=0) is None
+
+
+def test_false_accepts_are_counted_in_hours_of_other_speech():
+    hour = heard([], windows=round(3600 / stream.HOP) - 9)  # the first of them ends after a second
+    spoken = [Spoken(0, at, at + 0.75) for at in range(0, 3600, 3)]
+    assert Heard(hour, [], COMMANDS, SAMPLES, RATE).hours == pytest.approx(1)
+    assert Heard(hour, spoken, COMMANDS, SAMPLES, RATE).hours == pytest.approx(0.5), "1.5 of every 3 s are a command's"

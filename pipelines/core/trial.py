@@ -100,6 +100,9 @@ def trial(
 
     if len(calibration):
         facts |= domain.calibrate(predict(network, parts["calibration"]), parts["calibration"], settings)
+        if tune := getattr(domain, "tune", None):
+            facts |= tune(network, facts, parts, settings)
+    clock.lap("calibration")
     outputs = predict(network, parts["test"])
     scores = domain.scores(outputs, facts)
     clock.lap("scoring")

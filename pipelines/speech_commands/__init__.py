@@ -33,6 +33,10 @@ class Settings(pipeline.Settings):
     """Synthetic voices that speak the words, as English, in training alone; for recordings of few speakers."""
     wanted_error: float = 0.02
     """Share of errors wanted among the words that are accepted."""
+    stream_minutes: int = 20
+    """Minutes of running speech to choose a detector on, and as many to judge it on; 0 for none."""
+    false_accepts: float = 10.0
+    """False accepts an hour that the detector may make on running speech."""
     max_bad: float = 0.01
     """Share of files that may be unreadable; these are left out and listed, with more the run is refused."""
 

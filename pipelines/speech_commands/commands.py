@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,19 +23,17 @@ class Listen:
     version: str = "champion"
     """Number of the version, or its alias."""
     threshold: float = 0.0
-    """Probability from which on a word is accepted; 0 takes what was learnt in training."""
+    """Mean probability from which on a word is detected; 0 takes what was learnt in training."""
 
 
 def listen(arguments: Sequence[str]) -> int:
     """Slides a registered recogniser over a recording; see `Listen`."""
     asked = tyro.cli(Listen, args=arguments, prog="pipelines speech_commands listen")
 
-    import numpy as np
-
     from pipelines.core import device
 
     with device.quiet():
-        from pipelines.core import classes, scorer, tracking
+        from pipelines.core import scorer, tracking
         from pipelines.speech_commands import audio, report, stream
 
         tracking.connect()
@@ -46,15 +41,12 @@ def listen(arguments: Sequence[str]) -> int:
     facts = recogniser.facts
     rate, samples = facts["sample_rate"], facts["samples"]
 
-    def predict(clips: np.ndarray) -> np.ndarray:
-        outputs = recogniser.network.predict({"clip": clips}, batch_size=512, verbose=0)
-        return classes.distribution(report.scores(outputs, facts))
-
+    learnt = stream.Detector(**facts["detector"]) if "detector" in facts else stream.Detector(threshold=facts["sure"])
+    detector = replace(learnt, threshold=asked.threshold or learnt.threshold)
     started = time.perf_counter()
-    blocks = audio.streamed(asked.file, rate)
-    probability = np.concatenate(list(stream.probabilities(predict, blocks, samples, rate)))
-    detector, commands = stream.Detector(), report.commands(facts["classes"])
-    found = detector.detect(detector.smoothed(probability), commands, asked.threshold or facts["sure"])
+    blocks = ((block, []) for block in audio.streamed(asked.file, rate))
+    probability = report.hear(recogniser.network, facts, blocks).probability
+    found = detector.detect(detector.smoothed(probability), report.commands(facts["classes"]))
     for window, label in found:
         at = stream.seconds(window, samples, rate)
         print(f"{at // 3600:02.0f}:{at // 60 % 60:02.0f}:{at % 60:04.1f}  {facts['classes'][label]}")

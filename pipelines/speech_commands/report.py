@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,11 @@ from pipelines.core import classes, evaluate, export, figures
 from pipelines.core.batches import predict
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
-from pipelines.speech_commands import audio, data, model
+from pipelines.speech_commands import audio, data, model, stream
 
 if TYPE_CHECKING:
+    import keras
+
     from pipelines.core.trial import Outcome
 
 MOST = 20_000
@@ -96,6 +99,30 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     return learnt
 
 
+def tune(network: keras.Model, facts: dict, parts: Mapping[str, Part], settings: Settings) -> dict:
+    """Learns, on a stream of validation's voices, the `detector` that a running recogniser uses; see `stream`.
+
+    Nothing is learnt where no other words are known that could set off a false alarm.
+    """
+    rows = np.sort(np.concatenate([parts["stopping"].rows, parts["calibration"].rows]))
+    validation = Part(parts["test"].records, rows, parts["test"].inputs)
+    minutes = stream.of(validation, "validation", settings)
+    if minutes is None:
+        return {}
+    return {"detector": asdict(stream.chosen(hear(network, facts, minutes), settings.false_accepts))}
+
+
+def hear(network: keras.Model, facts: dict, minutes: stream.Minutes) -> stream.Heard:
+    """The stream as the calibrated network hears it."""
+    about = commands(facts["classes"]), facts["samples"], facts["sample_rate"]
+    return stream.heard(partial(listened, network, facts), minutes, *about)
+
+
+def listened(network: keras.Model, facts: dict, clips: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities (n, classes) of clips, int16 (n, samples)."""
+    return classes.distribution(scores(network.predict({"clip": clips}, batch_size=1024, verbose=0), facts))
+
+
 def commands(names: list[str]) -> list[int]:
     """The classes that stand for a command, neither silence nor unknown words."""
     return [n for n, name in enumerate(names) if name not in (data.UNKNOWN, data.SILENCE)]
@@ -136,6 +163,7 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     )  # fmt: skip
     if "group" in part.records:
         yield from _by_speaker(outcome)
+    yield from _streamed(outcome)
     yield from classes.calibration(labels, before, after, part.weights)
 
     decided = decide(outcome.outputs, facts, part)
@@ -157,6 +185,44 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
         yield "litert_accuracy_of_a_sample", float(same.mean())
         yield "litert_kilobytes", len(content) / 1e3
         yield "litert_milliseconds_per_clip", milliseconds
+
+
+def _streamed(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """What the detector makes of running speech of test's voices; nothing where none was chosen."""
+    facts = outcome.facts
+    if "detector" not in facts:
+        return
+    detector = stream.Detector(**facts["detector"])
+    heard = hear(outcome.network, facts, stream.of(outcome.parts["test"], "test", outcome.settings))
+    judged = heard.judged(detector)
+    rate, share = stream.per_hour(judged.false_accepts, heard.hours), stream.share_of(judged.missed, len(heard.spoken))
+    for bound, accepts, rejections in zip(("", "_low", "_high"), rate, share, strict=True):
+        yield f"stream_false_accepts_per_hour{bound}", accepts
+        yield f"stream_false_rejections{bound}", rejections
+    yield "stream_delay_seconds", judged.delay
+    yield "stream_hours", heard.hours
+    points = stream.operating_points(heard.curve(detector), heard.hours, len(heard.spoken))
+    yield "table of running speech", _readable(points)
+
+
+def _readable(points: pd.DataFrame) -> pd.DataFrame:
+    """Operating points as people read them."""
+    rows = []
+    for point in points.itertuples():
+        row = {"false accepts an hour, at most": f"{point.asked:g}"}
+        if np.isfinite(point.threshold):
+            accepts = point.false_accepts_per_hour, point.accepts_low, point.accepts_high
+            rejections = point.false_rejections, point.rejections_low, point.rejections_high
+            row |= {
+                "measured": "{:.2f} [{:.2f}, {:.2f}]".format(*accepts),
+                "commands missed": "{:.3f} [{:.3f}, {:.3f}]".format(*rejections),
+                "median delay (s)": f"{point.delay:.2f}",
+                "threshold": f"{point.threshold:.4f}",
+            }
+        else:
+            row |= {"measured": "not measurable in so few hours"}
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
 
 
 def _heard(outcome: Outcome, worst: pd.DataFrame) -> Iterator[tuple[str, Any]]:
