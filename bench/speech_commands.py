@@ -39,8 +39,8 @@ class Options(Settings):
 
     seeds: int = 3
     """Networks to train where there is an official split."""
-    peer: bool = True
-    """Whether to train the DS-CNN as well."""
+    peers: int = 1
+    """Seeds, the first ones, for which the DS-CNN is trained as well."""
 
 
 def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
@@ -72,6 +72,7 @@ def row(outcome: Outcome) -> dict[str, float]:
         "kept_epoch": outcome.fitted.best_epoch,
         "training_seconds": outcome.fitted.seconds,
         "clips_per_second": outcome.fitted.examples_per_second,
+        "milliseconds_per_clip": export.litert(outcome.network, part.sample(100, 0))[2],
         "seconds": sum(outcome.cost.values()),
     }
 
@@ -180,7 +181,7 @@ def main(options: Options) -> None:
             )
             if len(protocol) == 1:
                 noises.append(report.in_noise(outcome.network, outcome.headline, outcome.facts["sample_rate"], draws=3))
-                if options.peer:
+                if seed < options.peers:
                     peers[name, seed] = peer(outcome, seed)
                     print("  DS-CNN: " + "  ".join(f"{k} {v:,.4g}" for k, v in peers[name, seed].items()), flush=True)
         baselines[name] = {model: values["accuracy"] for model, values in by_model(outcome).items()}

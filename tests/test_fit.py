@@ -91,6 +91,19 @@ def test_without_a_stopping_part_all_epochs_are_trained():
     assert len(result.epochs) == result.best_epoch == SETTINGS.epochs
 
 
+def test_without_patience_the_last_weights_are_kept_and_with_it_the_best():
+    overfitting = replace(SETTINGS, epochs=12, learning_rate=0.05)
+    machine, (train, stopping), kept = device.setup(0), parts(), {}
+    for patience in (12, 0):
+        keras.utils.set_random_seed(0)
+        model = network()
+        kept[patience] = fit(model, LOSS, train, stopping, replace(overfitting, patience=patience), machine)
+        assert len(kept[patience].epochs) == 12
+        loss = float(np.mean(LOSS(stopping.labels[:, None], predict(model, stopping))))
+        assert loss == pytest.approx(kept[patience].epochs[kept[patience].best_epoch - 1]["val_loss"], rel=1e-4)
+    assert kept[12].best_epoch < kept[0].best_epoch == 12
+
+
 def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence():
     train, stopping = parts()
     train.records["label"] = train.records["label"].astype(float).where(train.records.index != 7)

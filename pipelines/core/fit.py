@@ -83,7 +83,7 @@ def fit(
 ) -> Fitted:
     """Trains `model` in place and leaves the weights of the epoch with the lowest loss on `stopping`.
 
-    With an empty `stopping` part it trains all epochs and keeps the last weights.
+    With a patience of 0 or an empty `stopping` part it trains all epochs and keeps the last weights.
 
     Raises:
         DivergedError: if a loss is not finite.
@@ -103,7 +103,7 @@ def fit(
         callbacks: list[keras.callbacks.Callback] = [follow]
         if settings.averaging:  # before early stopping, which then sees and keeps the mean
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-        if len(stopping):
+        if len(stopping) and settings.patience:
             callbacks.append(
                 keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
             )
@@ -117,5 +117,6 @@ def fit(
             shuffle=False,
         )
         seconds = time.perf_counter() - started
-    losses = [figures.get("val_loss", -epoch) for epoch, figures in enumerate(follow.epochs)]
-    return Fitted(follow.epochs, int(np.argmin(losses)) + 1, seconds, len(train) * len(follow.epochs) / seconds)
+    losses = [figures["val_loss"] for figures in follow.epochs] if len(stopping) and settings.patience else []
+    kept = int(np.argmin(losses)) + 1 if losses else len(follow.epochs)
+    return Fitted(follow.epochs, kept, seconds, len(train) * len(follow.epochs) / seconds)

@@ -72,7 +72,7 @@ class Settings:
     epochs: int = 20
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
     patience: int = 3
-    """Epochs without a better validation loss before training stops."""
+    """Epochs without a better validation loss before training stops; 0 trains them all and keeps the last weights."""
     batch_size: int = 512
     """Rows in one training step."""
     learning_rate: float = 1e-3
