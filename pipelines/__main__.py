@@ -29,13 +29,18 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow boosted trees manyfold on a busy machine
 }
-"""What libraries read while they are imported; values that the user has set win."""
+"""What libraries read while they are imported."""
+
+
+def prepare() -> None:
+    """Sets ENVIRONMENT, before any of these libraries is imported; values that the user has set win."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, or 1 for a fault of the machine, 2 for a user's mistake, 130 for Ctrl-C."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare()
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or HELP
     try:
         if command in HELP:

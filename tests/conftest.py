@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from pipelines.__main__ import ENVIRONMENT
+from pipelines.__main__ import prepare
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # more would only wait for one another
@@ -15,8 +15,7 @@ THREADS = max(1, (os.cpu_count() or 1) // WORKERS)  # more would only wait for o
 # Libraries read these while they are imported, which test modules do before any fixture runs.
 for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(name, str(THREADS))
-for name, value in ENVIRONMENT.items():
-    os.environ.setdefault(name, value)
+prepare()
 os.environ.setdefault("MPLBACKEND", "agg")
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)

@@ -201,6 +201,10 @@ def _streamed(outcome: Outcome) -> Iterator[tuple[str, Any]]:
         yield f"stream_false_rejections{bound}", rejections
     yield "stream_delay_seconds", judged.delay
     yield "stream_hours", heard.hours
+    if outcome.settings.data != "demo":
+        others = stream.other_words(outcome.parts["test"], "test")
+        length = stream.PAUSE + facts["samples"] / facts["sample_rate"]
+        yield "stream_repetitions_of_a_clip", heard.hours * 3600 / length / len(others)
     points = stream.operating_points(heard.curve(detector), heard.hours, len(heard.spoken))
     yield "table of running speech", _readable(points)
 

@@ -251,27 +251,27 @@ def of(part: Part, side: Literal["validation", "test"], settings: Settings) -> M
             (minute, [Spoken(names.index(word.word), word.begin, word.end) for word in placed])
             for minute, placed in spoken
         )
-    others = np.concatenate([part.rows[_unknown(part.frame)], _held_out(part, side)])
+    others = other_words(part, side)
     if not len(others):
         return None
     waves = [np.load(path, mmap_mode="r") for _, path in records.attrs["noise"]]
     noise = [wave[data.noise_part(len(wave), side)] for wave in waves]
-    return composed(commands, Part(records, others, part.inputs), noise, hours, seed)
+    return composed(commands, others, noise, hours, seed)
 
 
-def _unknown(frame: pd.DataFrame) -> np.ndarray:
-    names = frame.attrs["classes"]
-    return (frame["label"] == names.index(UNKNOWN)).to_numpy() if UNKNOWN in names else np.zeros(len(frame), bool)
+def other_words(part: Part, side: str) -> Part:
+    """A side's clips of unknown words, and those held out from training.
 
-
-def _held_out(part: Part, side: str) -> np.ndarray:
-    """Records of words held out from training, of this side's speakers; where none is known, every other record."""
-    records, held = part.records, (part.records["label"] < 0).to_numpy()
+    Of the latter those of the side's speakers, where these are known; else those that the data name for it, or half.
+    """
+    records, names = part.records, part.records.attrs["classes"]
+    unknown = part.labels == (names.index(UNKNOWN) if UNKNOWN in names else -1)
     if "group" in records:
         mine = records["group"].isin(set(part.frame["group"])).to_numpy()
     else:
         mine = np.where(records["side"] == "", np.arange(len(records)) % 2 == (side == "test"), records["side"] == side)
-    return np.flatnonzero(held & mine)
+    held = np.flatnonzero((records["label"] < 0).to_numpy() & mine)
+    return Part(records, np.concatenate([part.rows[unknown], held]), part.inputs)
 
 
 def composed(commands: Part, others: Part, noise: Sequence[np.ndarray], hours: float, seed: int = 0) -> Minutes:
