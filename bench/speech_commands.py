@@ -62,6 +62,13 @@ def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Split
     yield "published split (speakers shared)", Splits(*map(np.flatnonzero, sides), "published", headline=command)
 
 
+def halvable(records: pd.DataFrame, validation: np.ndarray) -> pd.DataFrame:
+    """The records, in which each clip of a lone validation speaker counts as a speaker, so that it can be halved."""
+    if "group" not in records or records["group"].iloc[validation].nunique() > 1:
+        return records
+    return records.assign(group=np.where(np.isin(np.arange(len(records)), validation), records["id"], records["group"]))
+
+
 def row(outcome: Outcome) -> dict[str, float]:
     """The figures of one network and what they cost."""
     part = outcome.headline
@@ -174,7 +181,7 @@ def main(options: Options) -> None:
         for seed in range(options.seeds if len(protocol) == 1 else 1):
             settings = replace(options, seed=seed)
             machine = device.setup(seed, options.device, options.precision, options.gpus)
-            outcome = trial(PIPELINE, records, sides, settings, machine, resamplings=0)
+            outcome = trial(PIPELINE, halvable(records, sides.validation), sides, settings, machine, resamplings=0)
             found[name, seed] = row(outcome)
             print(
                 f"{name}, seed {seed}: " + "  ".join(f"{k} {v:,.4g}" for k, v in found[name, seed].items()), flush=True
