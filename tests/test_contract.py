@@ -175,7 +175,7 @@ def test_metrics_include_the_headline_and_prefer_the_truth_to_noise(case):
 
 def test_gates_name_baselines_that_exist(case):
     train, validation, test = (
-        part.sample(few, 0) for part, few in ((case.train, 800), (case.validation, 200), (case.test, 200))
+        part.sample(few, 0) for part, few in ((case.train, 300), (case.validation, 100), (case.test, 100))
     )
     ladder = {}
     for name, score in case.pipeline.report.baselines(case.facts, case.settings, train, validation):

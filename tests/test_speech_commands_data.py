@@ -135,6 +135,14 @@ def test_a_table_names_words_speakers_and_sides():
     assert records["group"].tolist() == who
 
 
+def test_speakers_and_words_that_are_numbers_stay_as_they_are_written():
+    root = folder([f"{n}.wav" for n in range(30)])
+    who, words = ["007", "07", "7", "1e1", "10"] * 6, ["01", "1"] * 15
+    records = read(tabled(root, "all.csv", file=[f"{n}.wav" for n in range(30)], speaker=who, **{"class": words}))
+    assert records["group"].tolist() == who
+    assert records["word"].tolist() == words
+
+
 @pytest.mark.parametrize("below", ["", "recordings/"])
 def test_a_table_for_each_side_finds_its_files_where_they_lie(below):
     root = folder([f"{below}{n}.wav" for n in range(30)])

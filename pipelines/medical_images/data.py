@@ -60,6 +60,8 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     """
     if path is None:
         records, pixels = demo.make(seed=0)
+        if settings.size:
+            pixels = np.stack([images.fitted(image, settings.size, 1) for image in pixels])
         records = records.rename(columns={"subject": "group"})
         return _records(records, pixels, "", ["The radiographs are simulated."])
     cache = Path.cwd() / "data" / "medical_images" / "cache"
@@ -111,7 +113,7 @@ def _listed(folder: Path, notes: list[str]) -> pd.DataFrame:
 
 def _tabled(path: Path) -> pd.DataFrame:
     """The images that a table of file, label and perhaps group and split names, files relative to the table."""
-    table = tables.load(path)
+    table = tables.load(path, names=("file", "label", "group"))
     for column in ("file", "label"):
         if column not in table:
             raise InputError(f"{path.name}: expected the column '{column}'. Received: {tables.listed(table, column)}.")
