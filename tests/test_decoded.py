@@ -1,5 +1,6 @@
 """Files that strangers encoded, of a kind made up here: what is told of the bad ones, and of those in a request."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,19 @@ def test_of_many_bad_files_the_first_ten_are_named(tmp_path):
     assert all(f"{file} (3 bytes: expected 4), " in said for file in bad[1:11])
     assert str(bad[11]) not in said
     assert said.endswith("), ....")
+
+
+def test_links_folders_pipes_and_files_that_are_too_long_are_not_read(tmp_path):
+    good, long = files(tmp_path, b"good", b"0123456789")
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(good)
+    os.mkfifo(pipe)
+    mixed = [good, link, tmp_path, pipe, tmp_path / "none", long]
+    _, table = decoded.load(mixed, tmp_path / "cache", KIND, (1,), convert, 0.9)
+    assert table["reason"].tolist() == [
+        "", "a symbolic link", "not a file", "not a file", "unreadable: No such file or directory",
+        "10 bytes: expected at most 9",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """Images of every format, damaged and hostile ones among them; squares, hashes, near duplicates, the cache."""
 
 import io
-import os
 import struct
 import subprocess
 import sys
 import warnings
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -727,19 +725,6 @@ def test_without_a_good_image_there_is_no_result(tmp_path):
         load(write(tmp_path / "in", a=b""), tmp_path / "cache", 0, 0, 1.0)
     with pytest.raises(InputError, match="no images"):
         load([], tmp_path / "cache", 0, 0, 1.0)
-
-
-def test_links_folders_and_files_that_are_too_long_are_not_read(tmp_path, monkeypatch):
-    good, long = write(tmp_path / "in", good=encoded(GREY, "PNG"), long=encoded(np.repeat(RAMP, 9, axis=0), "BMP"))
-    link = tmp_path / "link"
-    link.symlink_to(good)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    monkeypatch.setattr(images, "KIND", replace(images.KIND, most_bytes=2_000))
-    _, table = load([good, link, tmp_path, pipe, tmp_path / "none", long], tmp_path / "cache", 28, 1, 0.9)
-    assert list(table["reason"][:4]) == ["", "a symbolic link", "not a file", "not a file"]
-    assert table["reason"][4] == "unreadable: No such file or directory"
-    assert table["reason"][5] == f"{long.stat().st_size:,} bytes: expected at most 2,000"
 
 
 def test_decoding_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):

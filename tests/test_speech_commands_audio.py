@@ -3,7 +3,6 @@
 import io
 import os
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -314,18 +313,11 @@ def test_without_a_good_recording_there_is_no_result(tmp_path):
         load([], tmp_path / "cache", RATE, RATE, 1.0)
 
 
-def test_links_folders_pipes_and_files_that_are_too_long_are_not_read(tmp_path, monkeypatch):
-    good, long = write(tmp_path / "in", good=SOUND, long=encoded(tone(seconds=2)))
+def test_noise_is_not_read_from_links_and_pipes(tmp_path):
+    (good,) = write(tmp_path / "in", good=SOUND)
     link, pipe = tmp_path / "link", tmp_path / "pipe"
     link.symlink_to(good)
     os.mkfifo(pipe)
-    monkeypatch.setattr(audio, "KIND", replace(audio.KIND, most_bytes=40_000))
-    files = [good, link, tmp_path, pipe, tmp_path / "none", long]
-    _, table = load(files, tmp_path / "cache", RATE, RATE, 0.9)
-    assert table["reason"].tolist() == [
-        "", "a symbolic link", "not a file", "not a file", "unreadable: No such file or directory",
-        f"{long.stat().st_size:,} bytes: expected at most 40,000",
-    ]  # fmt: skip
-    for noise in (link, pipe):
-        with pytest.raises(InputError, match=r"a symbolic link|not a file"):
+    for noise, told in ((link, "a symbolic link"), (pipe, "not a file")):
+        with pytest.raises(InputError, match=told):
             load_noise(noise, tmp_path / "cache", RATE)
