@@ -43,6 +43,7 @@ def test_customers_are_left_out_once_a_fraud_of_theirs_is_known(records):
         assert sorted(here) == sorted(set(records["customer"]) - set(known))
 
 
+@pytest.mark.real
 def test_the_fold_of_august_15_has_the_published_counts(real_data):
     path = real_data / "fraud" / "handbook_transactions.parquet"
     records = data.read(path, Settings(data=str(path)))

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pipelines.core import calibrate, evaluate
 from pipelines.core.pipeline import InputError
-
-MANY = settings(max_examples=60, deadline=None)
-
-
-@st.composite
-def scored(draw, levels=6):
-    """Labels with both classes, scores full of ties, weights of which some are zero."""
-    n = draw(st.integers(4, 40))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    labels = rng.integers(0, 2, n)
-    labels[:2] = 0, 1
-    weights = rng.integers(0, 4, n) * rng.random(n)
-    weights[:2] = 1.0
-    return labels, rng.integers(0, levels, n) / levels, weights
-
+from tests.test_evaluate import MANY, scored
 
 # -------------------------------------------------------------------------------------------------------- calibration
 

@@ -2,7 +2,10 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -102,6 +105,43 @@ def test_the_network_is_made_of_stock_layers_and_survives_saving(case, tmp_path)
     assert predict(loaded, few) == pytest.approx(predict(case.network, few), abs=1e-6)
 
 
+ON_JAX = """
+import sys, keras, numpy
+assert keras.backend.backend() == "jax"
+for folder in sys.stdin:
+    model = keras.saving.load_model(f"{folder.strip()}/model.keras")
+    with numpy.load(f"{folder.strip()}/inputs.npz") as stored:
+        inputs = dict(stored)
+    outputs = model.predict(inputs, verbose=0)
+    model.compile("adam", "mse")
+    model.fit(inputs, numpy.zeros((len(outputs), 1)), epochs=1, verbose=0)
+    numpy.save(f"{folder.strip()}/outputs.npy", outputs)
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def on_jax():
+    """A process that runs the network in each folder it is told on the other backend, and says when it is done."""
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed")
+    quick = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiling is most of the time
+    command = [sys.executable, "-c", ON_JAX]
+    with subprocess.Popen(
+        command, env=os.environ | quick, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
+def test_a_network_answers_and_trains_on_jax_as_on_tensorflow(case, on_jax, tmp_path):
+    few = case.test.take(np.arange(64)).x()
+    case.network.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "inputs.npz", **few)
+    print(tmp_path, file=on_jax.stdin, flush=True)
+    assert on_jax.stdout.readline() == "done\n"
+    assert np.load(tmp_path / "outputs.npy") == pytest.approx(case.network.predict(few, verbose=0), abs=1e-5)
+
+
 def test_outputs_are_finite_float32_numbers(case):
     outputs = predict(case.network, case.test)
     assert outputs.dtype == np.float32
@@ -135,7 +175,7 @@ def test_metrics_include_the_headline_and_prefer_the_truth_to_noise(case):
 
 def test_gates_name_baselines_that_exist(case):
     train, validation, test = (
-        part.sample(few, 0) for part, few in ((case.train, 800), (case.validation, 200), (case.test, 200))
+        part.sample(few, 0) for part, few in ((case.train, 300), (case.validation, 100), (case.test, 100))
     )
     ladder = {}
     for name, score in case.pipeline.report.baselines(case.facts, case.settings, train, validation):

@@ -479,18 +479,15 @@ def test_a_fraud_does_not_make_its_own_customer_known_when_labels_come_at_once()
 
 # ---------------------------------------------------------------------------------------------------------- real data
 
-REAL = os.environ.get("PIPELINES_REAL_DATA")
-
 
 @pytest.mark.real
-@pytest.mark.skipif(not REAL, reason="PIPELINES_REAL_DATA is not set")
 @pytest.mark.parametrize(
     ("name", "rows", "frauds"),
     # 19 of the 492 frauds in the ULB subset are exact copies.
     [("handbook_transactions.parquet", 1_754_155, 14_681), ("creditcard_subset.csv", 6_696 - 19, 492 - 19)],
 )
-def test_real_payments_are_read_and_split_without_a_flag(name, rows, frauds):
-    records = data.read(Path(REAL, "fraud", name), Settings())
+def test_real_payments_are_read_and_split_without_a_flag(real_data, name, rows, frauds):
+    records = data.read(real_data / "fraud" / name, Settings())
     splits = data.split(records, Settings())
     assert isinstance(splits, Splits)
     assert (len(records), records["label"].sum()) == (rows, frauds)

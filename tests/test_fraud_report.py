@@ -1,7 +1,5 @@
 """Metrics against brute force and scikit-learn, decisions within the budget, and a report that can be read."""
 
-import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -226,15 +224,12 @@ def test_a_table_of_label_and_features_alone_can_be_reported():
 
 # ---------------------------------------------------------------------------------------------------------- real data
 
-REAL = os.environ.get("PIPELINES_REAL_DATA")
-
 
 @pytest.mark.real
-@pytest.mark.skipif(not REAL, reason="PIPELINES_REAL_DATA is not set")
-def test_a_perfect_scorer_reaches_the_handbooks_ceiling_of_card_precision():
+def test_a_perfect_scorer_reaches_the_handbooks_ceiling_of_card_precision(real_data):
     # Test week of the fold whose training week starts on 2018-08-15. Left out on its day k is every customer with a
     # fraud in the training week or on the days from its last to the k-th of the week after.
-    records = data.read(Path(REAL, "fraud", "handbook_transactions.parquet"), Settings())
+    records = data.read(real_data / "fraud" / "handbook_transactions.parquet", Settings())
     day = ((records["time"] - pd.Timestamp("2018-08-15")) // DAY).to_numpy()
     customer, fraud = records["CUSTOMER_ID"].to_numpy(), records["label"].to_numpy() == 1
     rows = []

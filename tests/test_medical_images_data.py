@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.core import files
 from pipelines.core.pipeline import InputError
-from pipelines.medical_images import PIPELINE, Settings, data
+from pipelines.medical_images import PIPELINE, Settings, data, demo
 
 SETTINGS = Settings(size=16)
 
@@ -196,6 +196,23 @@ def test_a_table_with_a_fault_is_refused_by_row_and_column(change, told):
     table.drop(columns=[name for name, values in change.items() if values is None]).to_csv(root / "t.csv", index=False)
     with pytest.raises(InputError, match=told):
         read(root / "t.csv")
+
+
+def test_groups_that_are_numbers_stay_as_they_are_written():
+    root = folder([f"{n}.png" for n in range(30)])
+    table = pd.DataFrame({"file": [f"{n}.png" for n in range(30)], "label": ["ill", "well"] * 15})
+    table["group"] = ["007", "07", "7", "1e1", "10"] * 6
+    table.to_csv(root / "labels.csv", index=False)
+    assert read(root / "labels.csv")["group"].tolist() == table["group"].tolist()
+
+
+@pytest.mark.parametrize("size", [0, 16, 48])
+def test_the_demo_has_the_size_that_is_asked_for(monkeypatch, size):
+    monkeypatch.setattr(demo, "IMAGES", 30)
+    records = data.read(None, Settings(size=size))
+    wanted = size or demo.SIZE
+    assert records.attrs["size"] == wanted
+    assert data.decode(records, data.learn(records, Settings(size=size)))["image"].shape == (30, wanted, wanted, 1)
 
 
 def test_arrays_keep_their_official_sides_and_their_size():

@@ -1,7 +1,6 @@
 """Images of every format, damaged and hostile ones among them; squares, hashes, near duplicates, the cache."""
 
 import io
-import os
 import struct
 import subprocess
 import sys
@@ -19,9 +18,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from pipelines.core.decoded import BadFile
 from pipelines.core.pipeline import InputError
 from pipelines.medical_images import images
-from pipelines.medical_images.images import BadImage, decode, digest, fitted, load, load_bytes, near_duplicates
+from pipelines.medical_images.images import decode, digest, fitted, load, near_duplicates
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)
@@ -152,7 +152,7 @@ def test_constant_deep_grey_is_black(kind):
 
 
 def test_pixels_that_are_no_numbers_are_refused():
-    with pytest.raises(BadImage, match="not finite"):
+    with pytest.raises(BadFile, match="not finite"):
         decode(encoded(np.array([[0.0, np.nan]], np.float32), "TIFF"))
 
 
@@ -196,7 +196,7 @@ def test_of_a_telephone_picture_the_first_is_taken_and_of_other_formats_one_is_e
     telephone = decode(several("MPO"))
     assert np.abs(telephone[..., 0].astype(int) - RAMP).mean() < 2
     for kind in ("TIFF", "PNG"):
-        with pytest.raises(BadImage, match="several images: expected one"):
+        with pytest.raises(BadFile, match="several images: expected one"):
             decode(several(kind))
 
 
@@ -320,7 +320,7 @@ def test_palette_dicom(bits):
     data = dicom(np.array([[1, 0]], np.uint8), PhotometricInterpretation="PALETTE COLOR", **parts)
     np.testing.assert_array_equal(decode(data), [[[10, 20, 30], [200, 100, 0]]])
     del parts["GreenPaletteColorLookupTableData"]
-    with pytest.raises(BadImage, match="no palette of red, green and blue"):
+    with pytest.raises(BadFile, match="no palette of red, green and blue"):
         decode(dicom(np.array([[1, 0]], np.uint8), PhotometricInterpretation="PALETTE COLOR", **parts))
 
 
@@ -378,7 +378,7 @@ def test_runs_may_cross_the_ends_of_lines():
     ],
 )
 def test_dicom_that_is_refused(data, reason):
-    with pytest.raises(BadImage, match=reason):
+    with pytest.raises(BadFile, match=reason):
         decode(data)
 
 
@@ -404,13 +404,13 @@ WHOLE = {
 
 @pytest.mark.parametrize(("kind", "share"), [("png", 0.5), ("jpeg", 0.7), ("bmp", 0.8), ("tiff", 0.7), ("dicom", 0.99)])
 def test_a_file_that_was_cut_is_truncated(kind, share):
-    with pytest.raises(BadImage, match=r"^truncated$"):
+    with pytest.raises(BadFile, match=r"^truncated$"):
         decode(WHOLE[kind][: int(share * len(WHOLE[kind]))])
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_a_file_without_its_second_half_is_bad(kind):
-    with pytest.raises(BadImage, match=r"truncated|corrupt|transfer syntax '1\.2\.840\.10'"):
+    with pytest.raises(BadFile, match=r"truncated|corrupt|transfer syntax '1\.2\.840\.10'"):
         decode(WHOLE[kind][: len(WHOLE[kind]) // 2])
 
 
@@ -424,7 +424,7 @@ def test_a_file_without_its_second_half_is_bad(kind):
     ],
 )
 def test_what_is_no_image_is_said(data, reason):
-    with pytest.raises(BadImage, match=reason):
+    with pytest.raises(BadFile, match=reason):
         decode(data)
 
 
@@ -461,7 +461,7 @@ before = peak()
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     try:
         images.decode(path.read_bytes())
-    except images.BadImage:
+    except images.BadFile:
         pass
     print(path.name, peak() - before)
 """
@@ -471,7 +471,7 @@ def test_what_declares_too_much_is_refused_before_it_takes_memory(tmp_path):
     for name, data in HOSTILE.items():
         (tmp_path / name).write_bytes(data)
         if not name.startswith(("rle", "element")):
-            with pytest.raises(BadImage, match=r"more than 64,000,000 pixels|2,000,000,000 frames"):
+            with pytest.raises(BadFile, match=r"more than 64,000,000 pixels|2,000,000,000 frames"):
                 decode(data)
     # A process of its own, since the peak of this one is long past; 64 megapixels would be 61 MB at the very least.
     ran = subprocess.run([sys.executable, "-c", MEASURE, tmp_path], capture_output=True, text=True, check=True)
@@ -500,7 +500,7 @@ def test_damaged_bytes_are_an_image_or_a_bad_one_and_nothing_else(kind, changes,
         warnings.simplefilter("error")
         try:
             image = decode(bytes(data))
-        except BadImage:
+        except BadFile:
             return
     assert image.dtype == np.uint8
     assert image.ndim == 3
@@ -510,10 +510,10 @@ def test_damaged_bytes_are_an_image_or_a_bad_one_and_nothing_else(kind, changes,
 
 def test_a_phrase_is_short_and_harmless_whatever_the_file_says():
     data = dicom(GREY).replace(b"MONOCHROME2 ", b"\x1b[2Jx\nCHROM ")
-    with pytest.raises(BadImage, match=r"' \[2Jx CHROM'") as fault:
+    with pytest.raises(BadFile, match=r"' \[2Jx CHROM'") as fault:
         decode(data)
     assert str(fault.value).isprintable()
-    assert str(BadImage("a\x1bb\n" + 2_000 * "c")) == "a b " + 196 * "c"
+    assert str(BadFile("a\x1bb\n" + 2_000 * "c")) == "a b " + 196 * "c"
 
 
 # Squares
@@ -648,7 +648,6 @@ def test_files_become_a_memory_map_and_a_table(tmp_path):
     assert not array.flags.writeable
     good = [file.read_bytes() for file in (files[0], files[2], files[3])]
     np.testing.assert_array_equal(array, [fitted(decode(data), 30, 3) for data in good])
-    np.testing.assert_array_equal(array, load_bytes(good, 30, 3))
     assert list(table.columns) == ["file", "reason", "digest", "width", "height"]
     assert list(table["file"]) == [str(file) for file in files]
     assert list(table["reason"]) == ["", "no PNG, JPEG, BMP, TIFF or DICOM image", "", "", "empty file"]
@@ -702,7 +701,7 @@ def test_grey_is_recognised_also_in_three_channels(tmp_path):
     grey, equal = encoded(GREY, "PNG"), encoded(np.repeat(RAMP[..., None], 3, axis=2), "PNG")
     files = write(tmp_path / "in", a=grey, b=equal, c=b"text")
     array, _ = load(files, tmp_path / "cache", 30, 0, 0.5)
-    np.testing.assert_array_equal(array, load_bytes([grey, equal], 30, 1))
+    np.testing.assert_array_equal(array, [fitted(decode(data), 30, 1) for data in (grey, equal)])
     files += write(tmp_path / "in", d=encoded(COLOUR, "PNG"))
     assert load(files, tmp_path / "cache", 30, 0, 0.5)[0].shape == (3, 30, 30, 3)
 
@@ -718,28 +717,14 @@ def test_too_many_bad_images_are_one_sentence(tmp_path):
     said = str(error.value)
     assert said.startswith("4 of 16 images are bad: expected at most 24%")
     assert f"{files[12]} (empty file), {files[13]} (no PNG" in said
-    assert f"{files[14]} (truncated), ..." in said
-    assert str(files[15]) not in said
+    assert f"{files[14]} (truncated), {files[15]} (no PNG" in said
 
 
 def test_without_a_good_image_there_is_no_result(tmp_path):
     with pytest.raises(InputError, match="1 of 1 images are bad"):
         load(write(tmp_path / "in", a=b""), tmp_path / "cache", 0, 0, 1.0)
-    with pytest.raises(InputError, match="no image files"):
+    with pytest.raises(InputError, match="no images"):
         load([], tmp_path / "cache", 0, 0, 1.0)
-
-
-def test_links_folders_and_files_that_are_too_long_are_not_read(tmp_path, monkeypatch):
-    good, long = write(tmp_path / "in", good=encoded(GREY, "PNG"), long=encoded(np.repeat(RAMP, 9, axis=0), "BMP"))
-    link = tmp_path / "link"
-    link.symlink_to(good)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    monkeypatch.setattr(images, "MOST_BYTES", 2_000)
-    _, table = load([good, link, tmp_path, pipe, tmp_path / "none", long], tmp_path / "cache", 28, 1, 0.9)
-    assert list(table["reason"][:4]) == ["", "a symbolic link", "not a file", "not a file"]
-    assert table["reason"][4] == "unreadable: No such file or directory"
-    assert table["reason"][5] == f"{long.stat().st_size:,} bytes: expected at most 2,000"
 
 
 def test_decoding_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
@@ -747,10 +732,3 @@ def test_decoding_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     before = list(warnings.filters)
     load(write(tmp_path / "in", **data), tmp_path / "cache", 8, 1, 0)
     assert warnings.filters == before
-
-
-def test_the_bad_one_of_several_is_told_by_its_row():
-    with pytest.raises(BadImage, match="empty file") as fault:
-        load_bytes([encoded(GREY, "PNG"), b"", b"text"], 8, 1)
-    assert fault.value.row == 1
-    assert load_bytes([], 8, 3).shape == (0, 8, 8, 3)

@@ -39,6 +39,18 @@ def prevalence(train: Part, classes: int) -> Predict:
     return lambda part: np.repeat(shares, len(part), axis=0)
 
 
+def boosted(rates: Sequence[float], most: int, leaves: int, patience: int, seed: int) -> list[Any]:
+    """Boosted trees, a candidate for each learning rate: at most `most` rounds of trees of so many leaves.
+
+    They stop after `patience` rounds without a lower loss.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    shape = {"max_iter": most, "max_leaf_nodes": leaves, "l2_regularization": 1.0}
+    stop = {"early_stopping": True, "n_iter_no_change": patience, "random_state": seed}
+    return [HistGradientBoostingClassifier(learning_rate=rate, **shape, **stop) for rate in rates]
+
+
 def chosen(candidates: Sequence[Any], inputs: Callable[[Part], np.ndarray], train: Part, validation: Part) -> Predict:
     """Fits scikit-learn's classifiers on train and takes the one with the lowest loss on the validation records.
 

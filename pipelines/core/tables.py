@@ -21,8 +21,10 @@ EPOCH = pd.Timestamp("1970-01-01")
 MOST_SECONDS = 1e11  # a larger number counts milliseconds or less, and would stretch every span of time
 
 
-def load(path: Path) -> pd.DataFrame:
+def load(path: Path, names: Sequence[str] = ()) -> pd.DataFrame:
     """The table in a CSV (also compressed) or Parquet file; its index counts rows as the file does, header included.
+
+    The columns `names`, where a CSV has them, name things: they are kept as they are written, 007 as 007.
 
     Raises InputError for a folder, an empty file, one without rows, or one that is neither.
     """
@@ -36,7 +38,7 @@ def load(path: Path) -> pd.DataFrame:
         parquet = begin.startswith(b"PAR1")
         if b"\0" in begin and path.suffix not in COMPRESSED and not parquet:
             raise ValueError("binary data")
-        table = pd.read_parquet(path) if parquet else _read_csv(path)
+        table = pd.read_parquet(path) if parquet else _read_csv(path, names)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{path.name} is neither CSV text in UTF-8 nor Parquet. Received: {reason}.") from None
@@ -47,10 +49,10 @@ def load(path: Path) -> pd.DataFrame:
     return table.set_axis(pd.RangeIndex(first, first + len(table)))
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(path: Path, names: Sequence[str]) -> pd.DataFrame:
     header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
     separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), ",")
-    return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False)
+    return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False, dtype=dict.fromkeys(names, str))
 
 
 def listed(table: pd.DataFrame, *wanted: str) -> str:

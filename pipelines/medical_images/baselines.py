@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -46,18 +45,7 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
     yield "logistic_regression", classes.chosen(regressions, reduced, train, validation)
     nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
     yield "nearest_neighbours", classes.chosen(nearest, reduced, train, validation)
-    boosted = [
-        HistGradientBoostingClassifier(
-            learning_rate=rate,
-            max_iter=300,
-            max_leaf_nodes=15,
-            l2_regularization=1.0,
-            n_iter_no_change=20,
-            early_stopping=True,
-            random_state=settings.seed,
-        )
-        for rate in RATES
-    ]
+    boosted = classes.boosted(RATES, 300, 15, 20, settings.seed)
     yield "trees", classes.chosen(boosted, _features, train, validation)
 
 

@@ -1,12 +1,13 @@
 """Images in, records out: where they come from, their classes and groups, the split, and requests."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipelines.core import files, sources, tables
+from pipelines.core import decoded, files, sources, tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Rows
 from pipelines.medical_images import Settings, demo, images
@@ -59,6 +60,8 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     """
     if path is None:
         records, pixels = demo.make(seed=0)
+        if settings.size:
+            pixels = np.stack([images.fitted(image, settings.size, 1) for image in pixels])
         records = records.rename(columns={"subject": "group"})
         return _records(records, pixels, "", ["The radiographs are simulated."])
     cache = Path.cwd() / "data" / "medical_images" / "cache"
@@ -110,7 +113,7 @@ def _listed(folder: Path, notes: list[str]) -> pd.DataFrame:
 
 def _tabled(path: Path) -> pd.DataFrame:
     """The images that a table of file, label and perhaps group and split names, files relative to the table."""
-    table = tables.load(path)
+    table = tables.load(path, names=("file", "label", "group"))
     for column in ("file", "label"):
         if column not in table:
             raise InputError(f"{path.name}: expected the column '{column}'. Received: {tables.listed(table, column)}.")
@@ -340,23 +343,8 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
     Raises:
         InputError: for a missing column, and for the first image that cannot be read.
     """
-    if "image" not in table:
-        raise InputError(f"request: expected the column 'image'. Received: {tables.listed(table)}.")
-    column = table["image"]
-    wrong = ~column.map(lambda value: isinstance(value, bytes | bytearray)).astype(bool)
-    tables.refuse(column, wrong, "the bytes of an image file", "request")
-    try:
-        pixels = images.load_bytes(column.tolist(), facts["size"], facts["channels"])
-    except images.BadImage as fault:
-        raise InputError(f"request, row {table.index[fault.row]}, column 'image': {fault}.") from None
-    named = tables.identifiers(table, "id", "request") if "id" in table else pd.Series(table.index)
-    return pd.DataFrame(
-        {
-            "id": named.to_numpy(),
-            "label": np.full(len(table), -1),
-            "image": pd.Series(list(pixels.reshape(len(pixels), -1)), dtype=object),
-        }
-    )
+    convert = partial(images.convert, size=facts["size"], channels=facts["channels"])
+    return decoded.requested(table, "image", "image", images.KIND, convert)
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:

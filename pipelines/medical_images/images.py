@@ -1,25 +1,20 @@
 """Encoded images of any kind in, small uint8 arrays out: decode, fit into a square, fingerprint, cache.
 
 Images come from strangers. Sizes are checked in the header, before memory is taken for pixels, and whatever is wrong
-with the bytes of one image ends as a BadImage that says it in a few words.
+with the bytes of one image ends as a BadFile that says it in a few words.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 import struct
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,15 +25,15 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, convert_color_space, get_decoder
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipelines.core.pipeline import InputError
+from pipelines.core import decoded
+from pipelines.core.decoded import BadFile
 from pipelines.core.rows import Rows
 
-CACHE = 1  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
+CACHE = 2  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
 MOST_PIXELS = 64_000_000  # of one image; in DICOM, samples count
-MOST_BYTES = 512_000_000  # of one file
+FACTS = np.dtype([("digest", "u8"), ("width", "i8"), ("height", "i8"), ("grey", "?")])
+KIND = decoded.Kind("images", "an image file", 512_000_000, FACTS)
 SMALLEST, LARGEST = 28, 128  # pixels on a side that `load` chooses between
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*")
@@ -48,48 +43,39 @@ LEAST_CONTRAST = 2.0  # standard deviation, in grey levels, below which an image
 BLOCK = 256  # rows handled at once; the comparisons of 256 × 256 hashes stay in the cache of a core
 
 
-class BadImage(ValueError):  # noqa: N818  # it names an image, as InputError names an input
-    """What is wrong with one image, in a short phrase; `row` is its position where several were given."""
-
-    row: int = 0
-
-    def __init__(self, phrase: str) -> None:
-        # It may quote the file: so it is cut, and rid of what a terminal would obey.
-        super().__init__(" ".join("".join(c if c.isprintable() else " " for c in phrase[:1000]).split())[:200])
-
-
 def decode(data: bytes) -> np.ndarray:
     """The one image in a PNG, JPEG, BMP, TIFF or DICOM file, uint8, shape (height, width, 1) if grey, else (…, 3).
 
     Orientation is applied, transparency dropped. Grey of more than 8 bits is scaled from its own minimum and maximum
-    to 0 and 255, and so is grey DICOM, unless it has a window. Raises BadImage.
+    to 0 and 255, and so is grey DICOM, unless it has a window. Raises BadFile.
     """
     with _faults():
         return _dicom(data) if _is_dicom(data) else _picture(data)
 
 
 def _shorter_side(data: bytes) -> int:
-    """In pixels, as the header tells; raises BadImage."""
-    with _faults():
+    """In pixels, as the header tells, 0 if it tells none."""
+    with suppress(BadFile), _faults():
         if _is_dicom(data):
             dataset, _ = _dicom_header(data)
             return min(dataset.Rows, dataset.Columns)
         return min(_opened(data).size)
+    return 0
 
 
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Whatever the libraries raise on damaged bytes becomes BadImage; their warnings are dropped."""
+    """Whatever the libraries raise on damaged bytes becomes BadFile; their warnings are dropped."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
-    except BadImage:
+    except BadFile:
         raise
     except Image.DecompressionBombError:
-        raise BadImage(f"more than {MOST_PIXELS:,} pixels") from None
+        raise BadFile(f"more than {MOST_PIXELS:,} pixels") from None
     except Exception as error:  # damaged bytes reach every corner of two libraries: no list of classes is complete
         said = str(error) or type(error).__name__
-        raise BadImage("truncated" if "truncated" in said.lower() else f"corrupt: {said}") from error
+        raise BadFile("truncated" if "truncated" in said.lower() else f"corrupt: {said}") from error
 
 
 def _is_dicom(data: bytes) -> bool:
@@ -99,19 +85,19 @@ def _is_dicom(data: bytes) -> bool:
 def _opened(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
     """The image, its pixels still encoded."""
     if not data:
-        raise BadImage("empty file")
+        raise BadFile("empty file")
     try:
         image = Image.open(BytesIO(data), formats=tuple(formats))
     except UnidentifiedImageError:
         known = data.startswith(BEGINNINGS)
-        raise BadImage("truncated or damaged header" if known else "no PNG, JPEG, BMP, TIFF or DICOM image") from None
+        raise BadFile("truncated or damaged header" if known else "no PNG, JPEG, BMP, TIFF or DICOM image") from None
     tags = getattr(image, "tag_v2", {})
     tile = tags.get(TILEWIDTH, 0) * tags.get(TILELENGTH, 0)  # libtiff takes memory for it, however small the image
     if max(image.width * image.height, tile) > MOST_PIXELS:
-        raise BadImage(f"more than {MOST_PIXELS:,} pixels")
+        raise BadFile(f"more than {MOST_PIXELS:,} pixels")
     # The further images of a JPEG (MPO) are a telephone's previews and depth maps of the first.
     if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadImage("several images: expected one")
+        raise BadFile("several images: expected one")
     return image
 
 
@@ -130,7 +116,7 @@ def _stretched(values: np.ndarray) -> np.ndarray:
     """Numbers of any kind as uint8, from their minimum at 0 to their maximum at 255; all 0 if they are constant."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
-        raise BadImage("pixels that are not finite")
+        raise BadFile("pixels that are not finite")
     return np.rint((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)
 
 
@@ -141,7 +127,7 @@ def _dicom(data: bytes) -> np.ndarray:
     colour = meaning in ("RGB", "YBR_FULL", "YBR_FULL_422")
     expected = (dataset.Rows, dataset.Columns) + (3,) * colour
     if pixels.shape != expected:
-        raise BadImage(f"pixels of shape {pixels.shape}: expected {expected}")
+        raise BadFile(f"pixels of shape {pixels.shape}: expected {expected}")
     if colour:
         pixels = pixels.view(np.uint8)  # whatever sign is declared; a JPEG has become RGB on the way
         rgb = meaning == "RGB" or syntax == uid.JPEGBaseline8Bit
@@ -150,18 +136,18 @@ def _dicom(data: bytes) -> np.ndarray:
     # Each step from here on maps one stored value to one shade: it is taken for all values that there can be.
     bits = 8 * pixels.itemsize
     if not 0 < dataset.BitsStored <= bits:
-        raise BadImage(f"{dataset.BitsStored} bits stored: expected 1 to {bits}")
+        raise BadFile(f"{dataset.BitsStored} bits stored: expected 1 to {bits}")
     unsigned, unused = np.dtype(f"u{pixels.itemsize}"), bits - dataset.BitsStored
     levels = np.arange(2**bits, dtype=unsigned).view(pixels.dtype) << unused >> unused
     stored = pixels.view(unsigned)
     if meaning == "PALETTE COLOR":
         # In segments, which pydicom would take too, a palette may refer to itself and grow without bound.
         if not all(dataset.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")):
-            raise BadImage("no palette of red, green and blue")
+            raise BadFile("no palette of red, green and blue")
         deep = dataset.RedPaletteColorLookupTableDescriptor[2] > 8
         return (apply_color_lut(levels, dataset)[:, :3] >> 8 * deep).astype(np.uint8)[stored]
     if meaning not in ("MONOCHROME1", "MONOCHROME2"):
-        raise BadImage(f"photometric interpretation {meaning!r}: expected grey, RGB, YBR_FULL or a palette")
+        raise BadFile(f"photometric interpretation {meaning!r}: expected grey, RGB, YBR_FULL or a palette")
     values = apply_modality_lut(levels, dataset)
     if None in (dataset.get("WindowCenter"), dataset.get("WindowWidth")):
         grey = _stretched(values[stored])
@@ -169,7 +155,7 @@ def _dicom(data: bytes) -> np.ndarray:
         dark, bright = apply_windowing(np.array([-np.inf, np.inf]), dataset)  # the ends of what it gives
         shares = (apply_windowing(values, dataset) - dark) / (bright - dark)
         if not np.isfinite(shares).all():
-            raise BadImage("pixels that are not finite")
+            raise BadFile("pixels that are not finite")
         grey = np.rint(255 * shares).astype(np.uint8)[stored]
     return (255 - grey if meaning == "MONOCHROME1" else grey)[..., None]
 
@@ -181,19 +167,19 @@ def _dicom_header(data: bytes) -> tuple[Dataset, uid.UID]:
     meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
     syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
     if syntax not in UNCOMPRESSED | {uid.RLELossless, uid.JPEGBaseline8Bit}:
-        raise BadImage(f"transfer syntax {syntax.name!r}: expected an uncompressed one, RLE Lossless or JPEG Baseline")
+        raise BadFile(f"transfer syntax {syntax.name!r}: expected an uncompressed one, RLE Lossless or JPEG Baseline")
     dataset = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian)
     if missing := [name for name in ("Rows", "Columns", "PixelData") if name not in dataset]:
-        raise BadImage(f"truncated or not an image: no {missing[0]}")
+        raise BadFile(f"truncated or not an image: no {missing[0]}")
     pixels = dataset.get_item("PixelData")
     if pixels.length not in (UNTIL_DELIMITER, len(pixels.value or b"")):
-        raise BadImage("truncated")
+        raise BadFile("truncated")
     if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
-        raise BadImage(f"{frames:,} frames: expected one")
+        raise BadFile(f"{frames:,} frames: expected one")
     if dataset.Rows * dataset.Columns * dataset.SamplesPerPixel > MOST_PIXELS:
-        raise BadImage(f"more than {MOST_PIXELS:,} pixels")
+        raise BadFile(f"more than {MOST_PIXELS:,} pixels")
     if dataset.BitsAllocated not in ((8, 16) if dataset.SamplesPerPixel == 1 else (8,)):
-        raise BadImage(f"{dataset.BitsAllocated} bits allocated: expected 8, or 16 in grey")
+        raise BadFile(f"{dataset.BitsAllocated} bits allocated: expected 8, or 16 in grey")
     return dataset, syntax
 
 
@@ -219,7 +205,7 @@ def _unpacked(frame: bytes, dataset: Dataset) -> np.ndarray:
     samples, depth = dataset.SamplesPerPixel, dataset.BitsAllocated // 8
     count, *starts = struct.unpack("<16L", frame[:64])
     if count != samples * depth:
-        raise BadImage(f"corrupt: expected {samples * depth} RLE segments, received {count}")
+        raise BadFile(f"corrupt: expected {samples * depth} RLE segments, received {count}")
     bounds = [*starts[:count], len(frame)]
     size = (dataset.Rows * dataset.Columns, 1)  # one line, since runs may cross the ends of lines
     planes = [
@@ -304,32 +290,22 @@ def _close(hashes: np.ndarray, most_distance: int) -> np.ndarray:
     return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def load_bytes(blobs: Sequence[bytes], size: int, channels: int) -> np.ndarray:
-    """Encoded images as `load` would store them, uint8, shape (n, size, size, channels).
-
-    Raises BadImage for the first bad one, with its position in `blobs` as `row`.
-    """
-    images = np.empty((len(blobs), size, size, channels), np.uint8)
-    for row, blob in enumerate(blobs):
-        try:
-            images[row] = fitted(decode(blob), size, channels)
-        except BadImage as fault:
-            fault.row = row
-            raise
-    return images
+def convert(data: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple]:
+    """The fitted image in a file's bytes, and its FACTS; raises BadFile."""
+    image = decode(data)
+    height, width = image.shape[:2]
+    grey = all(np.array_equal(image[..., 0], image[..., channel]) for channel in range(1, image.shape[2]))
+    return fitted(image, size, channels), (digest(image), width, height, grey)
 
 
 def load(
     files: Sequence[Path], folder: Path, size: int, channels: int, most_bad: float
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """The good images among `files`, in order, and a row of facts on every file.
-
-    Files are decoded once. The images then lie in `folder`, under a name made of the files' contents, their order,
-    `size` and `channels`: a file that changed is noticed, and one that was renamed is not decoded anew.
+) -> tuple[np.memmap, pd.DataFrame]:
+    """The good images among `files`, in order, and a row of facts on every file, as in `decoded.load`.
 
     Args:
-        files: image files; a symbolic link is a bad image, and is not followed.
-        folder: where the cache lies; made if need be.
+        files: image files.
+        folder: where the cache lies.
         size: pixels on a side; 0 takes the median of the shorter sides that the headers tell, within 28 and 128.
         channels: 1 or 3; 0 takes 1 if all good images are grey, be it in three equal channels, else 3.
         most_bad: largest share of the files that may be bad.
@@ -342,100 +318,21 @@ def load(
     Raises:
         InputError: there are no files, or all or more than `most_bad` of them are bad.
     """
-    if not files:
-        raise InputError("There are no image files: expected at least one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        warnings.catch_warnings(action="ignore"),  # threads undo each other's filters; the outermost keeps them in
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        Progress(*columns, console=Console(stderr=True)) as progress,
-    ):
-        probes = list(progress.track(pool.map(_probe, files), total=len(files), description="Reading images"))
-        contents = [content for content, _ in probes]
-        path = folder / f"{hashlib.sha256(repr((CACHE, size, channels, contents)).encode()).hexdigest()}.npy"
-        if not path.exists():
-            sides = [side for _, side in probes if side]
-            size = size or int(np.clip(np.median(sides or [0]), SMALLEST, LARGEST))
-            _fill(path, files, size, channels, pool, progress)
-    table = pd.read_parquet(path.with_suffix(".parquet"))
-    table.insert(0, "file", [str(file) for file in files])
-    bad = table[table["reason"] != ""]
-    if len(bad) > most_bad * len(table) or len(bad) == len(table):
-        named = ", ".join(f"{row.file} ({row.reason})" for row in bad[:3].itertuples())
-        raise InputError(
-            f"{len(bad):,} of {len(table):,} images are bad: expected at most {100 * most_bad:g}%, and a good one."
-            f" Received: {named}{', ...' if len(bad) > 3 else ''}."
+    with warnings.catch_warnings(action="ignore"):  # threads undo each other's filters; the outermost keeps them in
+        contents, sides = zip(*decoded.contents(files, KIND, _shorter_side), strict=True)
+        size = size or int(np.clip(np.median([side for side in sides if side] or [0]), SMALLEST, LARGEST))
+
+        def trim(images: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+            # The first of three equal channels is, to the bit, what fitting to one channel gives.
+            return images[..., :1] if not channels and table["grey"].all() else images
+
+        pixels, table = decoded.load(
+            files,
+            folder,
+            KIND,
+            (CACHE, size, channels, contents),
+            partial(convert, size=size, channels=channels or 3),
+            most_bad,
+            trim,
         )
-    return np.load(path, mmap_mode="r"), table
-
-
-class _Facts(NamedTuple):
-    reason: str = ""
-    digest: int = 0
-    width: int = 0
-    height: int = 0
-    grey: bool = True
-
-
-def _fill(
-    path: Path, files: Sequence[Path], size: int, channels: int, pool: ThreadPoolExecutor, progress: Progress
-) -> None:
-    """Decode the files; write the good images to `path` and the facts, without the files' names, beside it."""
-    convert = partial(_converted, size=size, channels=channels or 3)
-    task = progress.add_task("Decoding images", total=len(files))
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        draft = np.memmap(Path(scratch, "draft"), np.uint8, "w+", shape=(len(files), size, size, channels or 3))
-        facts, good = [], 0
-        for start in range(0, len(files), BLOCK):  # no more than a block waits in memory to be written
-            for image, fact in pool.map(convert, files[start : start + BLOCK]):
-                facts.append(fact)
-                if image is not None:
-                    draft[good] = image
-                    good += 1
-                progress.advance(task)
-        table = pd.DataFrame(facts).astype({"digest": np.uint64})
-        # The first of three equal channels is, to the bit, what fitting to one channel gives.
-        found = channels or (1 if table["grey"].all() else 3)
-        np.save(Path(scratch, "images.npy"), draft[:good, ..., :found])
-        table.drop(columns="grey").to_parquet(Path(scratch, "facts.parquet"), index=False)
-        Path(scratch, "facts.parquet").replace(path.with_suffix(".parquet"))
-        Path(scratch, "images.npy").replace(path)  # last: where it is, both are
-
-
-def _converted(file: Path, size: int, channels: int) -> tuple[np.ndarray | None, _Facts]:
-    """The fitted image of a file, None if it is bad, and the facts."""
-    try:
-        image = decode(_read(file))
-    except BadImage as fault:
-        return None, _Facts(str(fault))
-    height, width = image.shape[:2]
-    grey = all(np.array_equal(image[..., 0], image[..., channel]) for channel in range(1, image.shape[2]))
-    return fitted(image, size, channels), _Facts("", digest(image), width, height, grey)
-
-
-def _probe(file: Path) -> tuple[str, int]:
-    """What stands for a file's content in the name of a cache, and its shorter side in pixels, 0 if it has none."""
-    try:
-        data = _read(file)
-    except BadImage as fault:
-        return str(fault), 0
-    side = 0
-    with suppress(BadImage):
-        side = _shorter_side(data)
-    return hashlib.sha256(data).hexdigest(), side
-
-
-def _read(file: Path) -> bytes:
-    """A file's bytes; raises BadImage for what is no plain file, or too long."""
-    try:
-        facts = file.lstat()
-        if stat.S_ISLNK(facts.st_mode):
-            raise BadImage("a symbolic link")
-        if not stat.S_ISREG(facts.st_mode):
-            raise BadImage("not a file")
-        if facts.st_size > MOST_BYTES:
-            raise BadImage(f"{facts.st_size:,} bytes: expected at most {MOST_BYTES:,}")
-        return file.read_bytes()
-    except OSError as error:
-        raise BadImage(f"unreadable: {error.strerror}") from None
+    return pixels, table.drop(columns="grey")

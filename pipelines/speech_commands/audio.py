@@ -1,31 +1,29 @@
 """Recordings of any kind in, int16 clips of one length out: decode, resample, fit, fingerprint, cache.
 
 Recordings come from strangers. What a header declares is checked before memory is taken for it, no more samples are
-read than it declares, and whatever is wrong with a recording ends as a BadClip that says it in a few words.
+read than it declares, and whatever is wrong with a recording ends as a BadFile that says it in a few words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import soundfile
 import soxr
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import fft
 
+from pipelines.core import decoded
+from pipelines.core.decoded import BadFile
 from pipelines.core.pipeline import InputError
 
 CACHE = 1  # version of what is stored; raise it whenever `decode` or `fitted` give something else
@@ -35,24 +33,14 @@ MOST_CHANNELS = 8
 MOST_SECONDS = 60  # of a clip
 MOST_NOISE_SECONDS = 3_600  # of a recording of background noise
 MOST_STREAM_SECONDS = 86_400  # of a recording to listen to
-MOST_BYTES = 64_000_000  # of a clip's file
+FACTS = np.dtype([("digest", "u8"), ("seconds", "f8"), ("silent", "?"), ("clipped", "?"), ("short", "?")])
+KIND = decoded.Kind("recordings", "a sound file", 64_000_000, FACTS)
 FRAMES = 1 << 16  # read at once
 UNTOLD = 1 << 62  # frames, from which on the library means that the header does not tell; it cannot read these
-BLOCK = 256  # clips that wait in memory to be written
 SILENT = 1e-3  # of full scale: a clip without a louder sample is silent
 CLIPPED = 1e-3  # share of samples at full scale, from which on a clip is clipped
 SHORT = 0.2  # seconds, below which a recording hardly holds a word
 PLATEAU = 0.999  # share of the most energy from which on a window is as good as the loudest
-
-
-class BadClip(ValueError):  # noqa: N818  # it names a clip, as InputError names an input
-    """What is wrong with one recording, in a short phrase; `row` is its position where several were given."""
-
-    row: int = 0
-
-    def __init__(self, phrase: str) -> None:
-        # It may quote the file: so it is cut, and rid of what a terminal would obey.
-        super().__init__(" ".join("".join(c if c.isprintable() else " " for c in phrase[:1000]).split())[:200])
 
 
 # ------------------------------------------------------------------------------------------------------------- decode
@@ -61,7 +49,7 @@ class BadClip(ValueError):  # noqa: N818  # it names a clip, as InputError names
 def decode(data: bytes) -> tuple[np.ndarray, int]:
     """The samples of a WAV, FLAC or OGG file, float32 within -1 and 1, the mean of its channels, and the rate in Hz.
 
-    Raises BadClip, also for more than MOST_SECONDS, before any of them is read.
+    Raises BadFile, also for more than MOST_SECONDS, before any of them is read.
     """
     with _opened(BytesIO(data), len(data), MOST_SECONDS) as sound:
         return np.concatenate(list(_blocks(sound))), sound.samplerate
@@ -69,34 +57,34 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 
 @contextmanager
 def _opened(stream: BinaryIO, size: int, most_seconds: float) -> Iterator[soundfile.SoundFile]:
-    """The open recording, its header checked; whatever the library raises on damaged bytes becomes BadClip."""
+    """The open recording, its header checked; whatever the library raises on damaged bytes becomes BadFile."""
     try:
         if not size:
-            raise BadClip("empty file")
+            raise BadFile("empty file")
         _refuse_cut(stream, size)
         with soundfile.SoundFile(stream) as sound:
             if sound.format not in FORMATS:
-                raise BadClip(f"format {sound.format}: expected {', '.join(FORMATS)}")
+                raise BadFile(f"format {sound.format}: expected {', '.join(FORMATS)}")
             if not RATES[0] <= sound.samplerate <= RATES[1]:
-                raise BadClip(f"{sound.samplerate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}")
+                raise BadFile(f"{sound.samplerate:,} samples a second: expected {RATES[0]:,} to {RATES[1]:,}")
             if sound.channels > MOST_CHANNELS:
-                raise BadClip(f"{sound.channels:,} channels: expected at most {MOST_CHANNELS}")
+                raise BadFile(f"{sound.channels:,} channels: expected at most {MOST_CHANNELS}")
             if sound.frames > UNTOLD:
-                raise BadClip("a stream whose header does not tell its length: save it anew")
+                raise BadFile("a stream whose header does not tell its length: save it anew")
             if sound.frames > most_seconds * sound.samplerate:
-                raise BadClip(f"{sound.frames / sound.samplerate:,.0f} s long: expected at most {most_seconds:,} s")
+                raise BadFile(f"{sound.frames / sound.samplerate:,.0f} s long: expected at most {most_seconds:,} s")
             yield sound
-    except BadClip:
+    except BadFile:
         raise
     except Exception as error:  # damaged bytes reach every corner of a library: no list of classes is complete
         said = getattr(error, "error_string", str(error))
         # Reading to an end that is not there.
         damage = "truncated" if "fseek" in said else f"no WAV, FLAC or OGG, or a damaged one: {said}"
-        raise BadClip(damage) from error
+        raise BadFile(damage) from error
 
 
 def _refuse_cut(stream: BinaryIO, size: int) -> None:
-    """Raises BadClip for a WAV whose chunks are longer than its file, which the library would read as if it ended."""
+    """Raises BadFile for a WAV whose chunks are longer than its file, which the library would read as if it ended."""
     begin = stream.read(12)
     kind = b""
     while begin[:4] == b"RIFF" and kind != b"data" and len(head := stream.read(8)) == 8:
@@ -104,7 +92,7 @@ def _refuse_cut(stream: BinaryIO, size: int) -> None:
         here = stream.tell()
         if declared > size - here:
             name = kind.decode("ascii", "replace")
-            raise BadClip(f"truncated: {declared:,} bytes declared for {name!r}, {size - here:,} there")
+            raise BadFile(f"truncated: {declared:,} bytes declared for {name!r}, {size - here:,} there")
         stream.seek(here + declared + declared % 2)
     stream.seek(0)
 
@@ -117,12 +105,12 @@ def _blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
         with np.errstate(over="ignore", invalid="ignore"):
             mono = block.mean(axis=1)
         if not np.isfinite(mono).all():
-            raise BadClip("samples that are not finite")
+            raise BadFile("samples that are not finite")
         yield mono.clip(-1, 1)
     if not got:
-        raise BadClip("no samples")
+        raise BadFile("no samples")
     if got < sound.frames:
-        raise BadClip(f"truncated: {sound.frames:,} samples declared, {got:,} there")
+        raise BadFile(f"truncated: {sound.frames:,} samples declared, {got:,} there")
 
 
 # ---------------------------------------------------------------------------------------------------------------- fit
@@ -191,34 +179,22 @@ def digest(clip: np.ndarray) -> int:
 # --------------------------------------------------------------------------------------------------------------- load
 
 
-def load_bytes(blobs: Sequence[bytes], sample_rate: int, samples: int) -> np.ndarray:
-    """Encoded recordings as `load` would store them, int16, shape (n, samples).
-
-    Raises BadClip for the first bad one, with its position in `blobs` as `row`.
-    """
-    clips = np.empty((len(blobs), samples), np.int16)
-    for row, blob in enumerate(blobs):
-        try:
-            if len(blob) > MOST_BYTES:
-                raise BadClip(f"{len(blob):,} bytes: expected at most {MOST_BYTES:,}")
-            clips[row] = fitted(*decode(blob), sample_rate, samples)
-        except BadClip as fault:
-            fault.row = row
-            raise
-    return clips
+def convert(data: bytes, sample_rate: int, samples: int) -> tuple[np.ndarray, tuple]:
+    """The fitted clip in a file's bytes, and its FACTS; raises BadFile."""
+    wave, rate = decode(data)
+    clip, loudness, seconds = fitted(wave, rate, sample_rate, samples), np.abs(wave), len(wave) / rate
+    clipped = (loudness >= 32_767 / 32_768).mean() > CLIPPED
+    return clip, (digest(clip), seconds, loudness.max() < SILENT, clipped, seconds < SHORT)
 
 
 def load(
     files: Sequence[Path], folder: Path, sample_rate: int, samples: int, most_bad: float
 ) -> tuple[np.memmap, pd.DataFrame]:
-    """The good clips among `files`, in order, and a row of facts on every file.
-
-    Files are decoded once. The clips then lie in `folder`, under a name made of the files' contents, their order,
-    `sample_rate` in Hz and `samples`: a file that changed is noticed, and one that was renamed is not decoded anew.
+    """The good clips among `files`, in order, and a row of facts on every file, as in `decoded.load`.
 
     Args:
-        files: recordings; a symbolic link is a bad one, and is not followed.
-        folder: where the cache lies; made if need be.
+        files: recordings.
+        folder: where the cache lies.
         sample_rate: of the clips, in Hz.
         samples: of each clip.
         most_bad: largest share of the files that may be bad.
@@ -231,29 +207,9 @@ def load(
     Raises:
         InputError: there are no files, or all or more than `most_bad` of them are bad.
     """
-    if not files:
-        raise InputError("There are no recordings: expected at least one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        Progress(*columns, console=Console(stderr=True)) as progress,
-    ):
-        contents = list(progress.track(pool.map(_content, files), total=len(files), description="Reading recordings"))
-        key = repr((CACHE, sample_rate, samples, contents))
-        path = folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
-        if not path.exists():
-            _fill(path, files, sample_rate, samples, pool, progress)
-    table = pd.read_parquet(path.with_suffix(".parquet"))
-    table.insert(0, "file", [str(file) for file in files])
-    bad = table[table["reason"] != ""]
-    if len(bad) > most_bad * len(table) or len(bad) == len(table):
-        named = ", ".join(f"{row.file} ({row.reason})" for row in bad[:10].itertuples())
-        raise InputError(
-            f"{len(bad):,} of {len(table):,} recordings are bad: expected at most {100 * most_bad:g}%, and a good one."
-            f" Received: {named}{', ...' if len(bad) > 10 else ''}."
-        )
-    return np.load(path, mmap_mode="r"), table
+    contents = [content for content, _ in decoded.contents(files, KIND)]
+    key = (CACHE, sample_rate, samples, contents)
+    return decoded.load(files, folder, KIND, key, partial(convert, sample_rate=sample_rate, samples=samples), most_bad)
 
 
 def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
@@ -263,7 +219,7 @@ def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _plain(file) as stream, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with decoded.opened(file) as stream, tempfile.TemporaryDirectory(dir=folder) as scratch:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
             path = folder / f"noise-{hashlib.sha256(repr((CACHE, sample_rate, content)).encode()).hexdigest()}.npy"
             if path.exists():
@@ -275,16 +231,16 @@ def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
             np.save(Path(scratch, "noise.npy"), np.memmap(raw, np.int16, "r"))
             Path(scratch, "noise.npy").replace(path)
             return path
-    except BadClip as fault:
+    except BadFile as fault:
         raise InputError(f"{file} is no recording of background noise: {fault}.") from None
 
 
 def streamed(file: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """A recording of up to a day in blocks, int16 (m,), at `sample_rate` in Hz. Raises InputError for a bad one."""
     try:
-        with _plain(file) as stream:
+        with decoded.opened(file) as stream:
             yield from _resampled(stream, sample_rate, MOST_STREAM_SECONDS)
-    except BadClip as fault:
+    except BadFile as fault:
         raise InputError(f"{file} is no recording to listen to: {fault}.") from None
 
 
@@ -297,75 +253,3 @@ def _resampled(stream: BinaryIO, sample_rate: int, most_seconds: float) -> Itera
         for block in _blocks(sound):
             yield integers(resampler.resample_chunk(block))
         yield integers(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-
-
-class _Facts(NamedTuple):
-    reason: str = ""
-    digest: int = 0
-    seconds: float = 0.0
-    silent: bool = False
-    clipped: bool = False
-    short: bool = False
-
-
-def _fill(
-    path: Path, files: Sequence[Path], sample_rate: int, samples: int, pool: ThreadPoolExecutor, progress: Progress
-) -> None:
-    """Decode the files; write the good clips to `path` and the facts, without the files' names, beside it."""
-    convert = partial(_converted, sample_rate=sample_rate, samples=samples)
-    task = progress.add_task("Decoding recordings", total=len(files))
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        draft = np.memmap(Path(scratch, "draft"), np.int16, "w+", shape=(len(files), samples))
-        facts, good = [], 0
-        for start in range(0, len(files), BLOCK):
-            for clip, fact in pool.map(convert, files[start : start + BLOCK]):
-                facts.append(fact)
-                if clip is not None:
-                    draft[good] = clip
-                    good += 1
-                progress.advance(task)
-        np.save(Path(scratch, "clips.npy"), draft[:good])
-        pd.DataFrame(facts).astype({"digest": np.uint64}).to_parquet(Path(scratch, "facts.parquet"), index=False)
-        Path(scratch, "facts.parquet").replace(path.with_suffix(".parquet"))
-        Path(scratch, "clips.npy").replace(path)  # last: where it is, both are
-
-
-def _converted(file: Path, sample_rate: int, samples: int) -> tuple[np.ndarray | None, _Facts]:
-    """The clip of a file, None if it is bad, and the facts."""
-    try:
-        wave, rate = decode(_read(file))
-    except BadClip as fault:
-        return None, _Facts(str(fault))
-    clip, loudness, seconds = fitted(wave, rate, sample_rate, samples), np.abs(wave), len(wave) / rate
-    clipped = bool((loudness >= 32_767 / 32_768).mean() > CLIPPED)
-    return clip, _Facts("", digest(clip), seconds, bool(loudness.max() < SILENT), clipped, seconds < SHORT)
-
-
-def _content(file: Path) -> str:
-    """What stands for a file's content in the name of a cache."""
-    try:
-        return hashlib.sha256(_read(file)).hexdigest()
-    except BadClip as fault:
-        return str(fault)
-
-
-def _read(file: Path) -> bytes:
-    with _plain(file) as stream:
-        if (size := os.fstat(stream.fileno()).st_size) > MOST_BYTES:
-            raise BadClip(f"{size:,} bytes: expected at most {MOST_BYTES:,}")
-        return stream.read(size)
-
-
-@contextmanager
-def _plain(file: Path) -> Iterator[BinaryIO]:
-    """The open file; raises BadClip for a link, for what is no plain file, and for one that cannot be read."""
-    try:
-        kind = file.lstat().st_mode
-        if stat.S_ISLNK(kind):
-            raise BadClip("a symbolic link")
-        if not stat.S_ISREG(kind):
-            raise BadClip("not a file")
-        with file.open("rb") as stream:
-            yield stream
-    except OSError as error:
-        raise BadClip(f"unreadable: {error.strerror}") from None

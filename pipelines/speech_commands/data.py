@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pipelines.core import evaluate, tables
+from pipelines.core import decoded, evaluate
 from pipelines.core.files import SIDES
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.rows import Part, Rows
@@ -421,18 +422,8 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
     Raises:
         InputError: for a missing column, and for the first recording that cannot be read.
     """
-    if "audio" not in table:
-        raise InputError(f"request: expected the column 'audio'. Received: {tables.listed(table)}.")
-    column = table["audio"]
-    wrong = ~column.map(lambda value: isinstance(value, bytes | bytearray)).astype(bool)
-    tables.refuse(column, wrong, "the bytes of a sound file", "request")
-    try:
-        clips = audio.load_bytes(column.tolist(), facts["sample_rate"], facts["samples"])
-    except audio.BadClip as fault:
-        raise InputError(f"request, row {table.index[fault.row]}, column 'audio': {fault}.") from None
-    named = tables.identifiers(table, "id", "request") if "id" in table else pd.Series(table.index)
-    clip = pd.Series(list(clips), dtype=object)
-    return pd.DataFrame({"id": named.to_numpy(), "label": np.full(len(table), -1), "clip": clip})
+    convert = partial(audio.convert, sample_rate=facts["sample_rate"], samples=facts["samples"])
+    return decoded.requested(table, "audio", "clip", audio.KIND, convert)
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:

@@ -56,7 +56,7 @@ def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
     """The recordings that one table of file, class and perhaps speaker and split names, or one table for each side."""
     listings = []
     for file in [path] if path.is_file() else _tables(path):
-        table = tables.load(file)
+        table = tables.load(file, names=("file", "class", "speaker"))
         for column, kind in (("file", "a file"), ("class", "a word"), ("speaker", "a speaker")):
             if column in table:
                 tables.refuse(table[column], table[column].isna(), kind, file.name)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -66,18 +65,7 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         for strength in REGULARISATIONS
     ]
     yield "logistic_regression", classes.chosen(regressions, told, train, validation)
-    boosted = [
-        HistGradientBoostingClassifier(
-            learning_rate=rate,
-            max_iter=200,
-            max_leaf_nodes=8,
-            l2_regularization=1.0,
-            n_iter_no_change=10,
-            early_stopping=True,
-            random_state=settings.seed,
-        )
-        for rate in RATES
-    ]
+    boosted = classes.boosted(RATES, 200, 8, 10, settings.seed)
     yield "trees", classes.chosen(boosted, told, train, validation)
 
 
