@@ -138,10 +138,10 @@ def test_the_headline_is_the_pooled_ratio_of_qlike_to_har(planted):
 def test_a_planted_volatility_is_forecast_better_than_by_the_mean(planted):
     behind = report.deficit(planted, "constant")
     assert behind.high < 0
-    days = report.Losses(planted)
-    tested = days.test("network", "constant", 0)
+    panel = report.losses(planted)
+    tested = panel.test("network", "constant", 0)
     assert tested.p < 0.01
-    assert behind.value == pytest.approx(tested.mean / days.mean("har", 0))
+    assert behind.value == pytest.approx(tested.mean / panel.mean("har", 0))
     assert (behind.high < 0) == (tested.p < 0.01)
     gates = promote.gates(planted)
     assert gates[0].deficit == behind
@@ -157,10 +157,18 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
     numbers = {name: value for name, value in items if isinstance(value, float)}
     assert {"coverage_80_1d", "coverage_95_5d", "crps_skill_21d", "pinball_1d"} <= set(numbers)
     assert np.isfinite(list(numbers.values())).all()
-    assert {type(value) for _, value in items} == {np.float64, pd.DataFrame, Figure}
-    panel = dict(items)["tests against the baselines"]
-    assert set(panel["against"]) == {"constant", "har", "har_market", "garch", "trees"}
-    assert (panel.groupby(["against", "horizon"])["number"].agg(lambda n: n.iloc[0] - n.iloc[1:].sum()) == 0).all()
+    assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure}
+    against = dict(items)["QLIKE against the baselines"]
+    assert set(against["against"]) == {"constant", "har", "har_market", "garch", "trees"}
+    assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
+    assert (against["all days, %"] <= against.filter(like="%").max(axis=1)).all()
+
+
+def test_gates_tell_the_level_of_their_intervals(planted):
+    (first, _) = promote.gates(planted)
+    assert str(first).endswith("at 98 %")
+    assert promote.frame([first])["level"].tolist() == [0.98]
+    assert "at" not in str(planted.bootstrap.interval("network", "qlike_ratio_har_1d"))
 
 
 def test_decisions_of_a_request_equal_those_of_the_run(planted):
@@ -204,7 +212,7 @@ def test_a_path_by_hand_with_costs():
     path = trading.simulate(prices, wanted, 0.01)
     left = 1 / (1 + 0.01 * 0.75)  # of which three quarters are bought, at a cent a unit
     assert path.wealth == pytest.approx([1, 1.5 * left, 1.375 * left])
-    assert trading.figures_of(path)["drawdown"] == pytest.approx(1 - 1.375 / 1.5)
+    assert trading.figures_of(path)["drawdown, %"] == pytest.approx(100 * (1 - 1.375 / 1.5))
 
 
 def test_costs_of_the_last_trade_lower_the_next_day():
@@ -240,10 +248,10 @@ def test_sharpe_ratios_and_their_intervals():
     value = trading.sharpe(returns.to_numpy())
     assert value[0] == pytest.approx(returns[trading.EQUAL].mean() / returns[trading.EQUAL].std(ddof=0) * np.sqrt(252))
     table = trading.sharpe_intervals(returns)
-    assert (table["Sharpe low"] < value).all()
-    assert (table["Sharpe high"] > value).all()
-    assert table.loc["better", "less equal weight, low"] > 0
-    assert table.loc[trading.EQUAL, "less equal weight, high"] == 0
+    assert [ratio.value for ratio in table["Sharpe ratio"]] == pytest.approx(value)
+    assert all(ratio.low < ratio.value < ratio.high for ratio in table["Sharpe ratio"])
+    assert table.loc["better", "more than equal weight"].low > 0
+    assert table.loc[trading.EQUAL, "more than equal weight"].high == 0
 
 
 # -------------------------------------------------------------------------------------------------------- random walk

@@ -35,7 +35,7 @@ PIPELINE = Pipeline(
     title="Daily prices: the volatility and the distribution of returns over the next 1, 5 and 21 days",
     settings=Settings,
     headline=Metric("qlike_ratio_har_1d", higher=False, short="QLIKE to HAR"),
-    gates=(Gate("constant"), Gate("har")),
+    gates=(Gate("constant", shown=True), Gate("har")),
     demos={
         "demo": "The prices are real ones of two indices, S&P 500 and NASDAQ, 1999 to 2018.",
         "random-walk": "The prices are simulated random walks of constant volatility: nothing can be forecast.",
