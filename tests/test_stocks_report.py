@@ -96,9 +96,10 @@ def outputs_of(log_variance: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 def test_scores_are_variances_and_quantiles_widened_about_the_median():
     quantiles = np.broadcast_to(np.arange(7.0), (2, 3, 7))
     outputs = outputs_of(np.full((2, 3), np.log(4.0)), quantiles)
-    assert report.scores(outputs, {})[0, :3] == pytest.approx(4.0)
-    assert report.scores(outputs, {})[0, 3:10] == pytest.approx(np.arange(7))
-    widened = report.scores(outputs, {"widening": [[2, 1, 1, 1, 1, 1, 2]] * 3})[0, 3:10]
+    facts = {"excess": [0.0, np.log(2), np.log(3)]}
+    assert report.scores(outputs, facts)[0, :3] == pytest.approx([4, 8, 12])
+    assert report.scores(outputs, facts)[0, 3:10] == pytest.approx(np.arange(7))
+    widened = report.scores(outputs, facts | {"widening": [[2, 1, 1, 1, 1, 1, 2]] * 3})[0, 3:10]
     assert widened == pytest.approx([-3, 1, 2, 3, 4, 5, 9])
 
 
@@ -108,7 +109,7 @@ def test_intervals_that_are_too_narrow_are_widened_and_none_is_narrowed(true, ex
     quantiles = np.tile(norm.ppf(LEVELS), (40_000, 3, 1))
     outputs = outputs_of(np.zeros((40_000, 3)), quantiles)
     part = SimpleNamespace(labels=np.concatenate([np.ones((40_000, 3)), true * rng.normal(size=(40_000, 3))], axis=1))
-    facts = report.calibrate(outputs, part, SETTINGS)
+    facts = {"excess": [0.0] * 3} | report.calibrate(outputs, part, SETTINGS)
     assert np.array(facts["widening"])[:, [0, 1, 5, 6]] == pytest.approx(expected, rel=0.08)
     fresh = true * rng.normal(size=(40_000, 3))
     widened = report.scores(outputs, facts)[:, 3:].reshape(-1, 3, 7)
@@ -159,7 +160,7 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
     assert np.isfinite(list(numbers.values())).all()
     assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure}
     against = dict(items)["QLIKE against the baselines"]
-    assert set(against["against"]) == {"constant", "har", "har_market", "garch", "trees"}
+    assert set(against["against"]) == {"constant", "har", "har_market", "har_pooled", "garch", "trees"}
     assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
     assert (against["all days, %"] <= against.filter(like="%").max(axis=1)).all()
 

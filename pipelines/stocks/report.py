@@ -17,7 +17,7 @@ from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
 from pipelines.stocks import trading
 from pipelines.stocks.baselines import baselines, historical_quantiles, qlike
-from pipelines.stocks.features import HAR, HAR_MARKET, HORIZONS, MONTH
+from pipelines.stocks.features import HAR, HAR_POOLED, HORIZONS, MONTH
 from pipelines.stocks.model import LEVELS, MEDIAN
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ COVERAGES = (0.8, 0.95)
 STORMY = 0.2
 """Share of days that count as stormy: those for which HAR forecasts most. What a day turns out to be must not choose
 it, or forecasts of extremes would win (Lerch et al. 2017, "Forecaster's dilemma")."""
-AGAINST = ("constant", "har", "har_market", "garch", "trees")
+AGAINST = ("constant", "har", "har_market", "har_pooled", "garch", "trees")
 SHOWN = 126  # days of the fan chart, half a year
 MOST = 40  # tickers in a figure
 
@@ -47,7 +47,7 @@ def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     The quantiles are widened as learnt; a baseline's scores are the first three columns alone.
     """
     outputs = outputs.astype(np.float64)
-    variance, quantiles = np.exp(outputs[:, :H]), _quantiles(outputs)
+    variance, quantiles = np.exp(outputs[:, :H] + facts["excess"]), _quantiles(outputs)
     centre = quantiles[..., MEDIAN, None]
     widened = centre + (quantiles - centre) * np.array(facts.get("widening", np.ones((H, 1))))
     return np.concatenate([variance, widened.reshape(len(outputs), -1)], axis=1)
@@ -80,7 +80,7 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     storm. The level of the variance stays as it is, for the same reason: corrected on half a year, QLIKE over a month
     was 29 and 72 % worse in two earlier periods of the demo prices.
     """
-    quantiles = _quantiles(scores(outputs, {}))
+    quantiles = _quantiles(outputs.astype(np.float64))
     return {"widening": forecasts.widening(part.labels[:, H:], quantiles, LEVELS, COVERAGES).tolist()}
 
 
@@ -224,19 +224,19 @@ def by_ticker(outcome: Outcome, panel: Panel) -> tuple[pd.DataFrame, dict[str, I
 def return_quantiles(outcome: Outcome) -> dict[str, np.ndarray]:
     """Return quantiles (rows, 3, 7) of the headline rows: the network's, and two forecasts that any network must beat.
 
-    `historical` are those of each ticker's training returns; `har_market` those of its standardised training returns
-    times the volatility that HAR with leverage and market forecasts (filtered historical simulation).
+    `historical` are those of each ticker's training returns; `har_pooled` those of all standardised training
+    returns times the volatility that the pooled linear model forecasts (filtered historical simulation).
     """
     train, part = outcome.parts["train"], outcome.headline
 
     def scale(of: Part) -> np.ndarray:
-        return np.exp(of.inputs["har"][of.rows][:, HAR_MARKET].astype(np.float64) / 2) * np.sqrt(HORIZONS)
+        return np.exp(of.inputs["har"][of.rows][:, HAR_POOLED].astype(np.float64) / 2) * np.sqrt(HORIZONS)
 
     standard = np.quantile(train.labels[:, H:] / scale(train), LEVELS, axis=0).T
     return {
         "network": _quantiles(outcome.headline_scores),
         "historical": historical_quantiles(train, LEVELS)(part),
-        "har_market": standard * scale(part)[..., None],
+        "har_pooled": standard * scale(part)[..., None],
     }
 
 

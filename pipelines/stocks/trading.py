@@ -26,7 +26,7 @@ TARGET = 0.10
 targeting"."""
 YEAR = 252  # trading days
 BLOCK, DRAWS = 21, 500  # days, on average, of the stationary bootstrap's blocks (Politis and Romano 1994); resamplings
-FORECASTS = ("network", "har_market", "constant")
+FORECASTS = ("network", "har_pooled", "constant")
 """Whose forecasts are held by."""
 EQUAL, HOLD = "equal weight", "buy and hold"
 WORDS = (
