@@ -1,7 +1,9 @@
 """What is said of forecasts: tests, scores of quantiles, calibration, the trading check, the verdict."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -259,15 +261,31 @@ def test_sharpe_ratios_and_their_intervals():
 
 
 @pytest.mark.slow
-def test_random_walks_are_not_promoted_and_the_verdict_says_that_nothing_could_be_forecast():
-    promoted, told = 0, 0
+def test_random_walks_are_refused_and_the_verdict_says_that_nothing_could_be_forecast():
+    """As `--data random-walk` decides, with its settings, but without a record."""
+    refused, told = 0, 0
     for seed in range(20):
+        keras.utils.clear_session()
         settings = Settings(data="random-walk", seed=seed)
         outcome = outcome_of(data.read(None, settings), settings)
-        promoted += all(gate.state == "holds" for gate in promote.gates(outcome))
+        refused += promote.decide(outcome, None).kind == "refused"
         told += "Nothing could be forecast" in report.remarks(outcome)[0]
-    assert promoted <= 1
-    assert told >= 18
+    assert refused >= 19
+    assert told >= 19
+
+
+def test_where_the_mean_is_not_beaten_the_verdict_says_so_and_promotion_is_refused(planted):
+    """A network that says the mean is undecided against it, which is not enough."""
+    constant = np.column_stack([planted.baselines["constant"], planted.scores[:, 3:]])
+    flat = dict.fromkeys(planted.baselines, planted.baselines["constant"])
+    same = replace(planted, scores=constant, baselines=flat)
+    decision = promote.decide(same, None)
+    assert [gate.deficit.value for gate in decision.gates] == [0, 0]
+    assert decision.gates[0].state == "missed"
+    assert decision.kind == "refused"
+    assert report.remarks(same)[0].startswith("**Nothing could be forecast:**")
+    alone = replace(planted, scores=constant)
+    assert report.remarks(alone)[0].startswith("**Nothing could be forecast by the network:**")
 
 
 def test_blocks_are_what_intervals_resample(planted):

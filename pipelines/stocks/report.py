@@ -135,6 +135,8 @@ def remarks(outcome: Outcome) -> list[str]:
     told = []
     if all(flat):
         told.append("**Nothing could be forecast:** at no horizon does any model beat each ticker's mean variance.")
+    elif not any(panel.test("network", "constant", k).p < certain for k in range(H)):
+        told.append("**Nothing could be forecast by the network:** it beats each ticker's mean variance at no horizon.")
     else:
         if any(flat):
             told.append(f"No model beats each ticker's mean variance over {_horizons(flat)}.")
