@@ -10,9 +10,9 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline
 class Settings(pipeline.Settings):
     """What the stocks pipeline can be told."""
 
-    epochs: int = 10
+    epochs: int = 16
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
-    patience: int = 4
+    patience: int = 6
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 256
     """Ticker-days in one training step."""
