@@ -161,7 +161,7 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
     assert {"coverage_80_1d", "coverage_95_5d", "crps_skill_21d", "pinball_1d"} <= set(numbers)
     assert np.isfinite(list(numbers.values())).all()
     assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure}
-    against = dict(items)["QLIKE against the baselines"]
+    against = dict(items)["loss less that of the baselines"]
     assert set(against["against"]) == {"constant", "har", "har_market", "har_pooled", "garch", "trees"}
     assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
     assert (against["all days, %"] <= against.filter(like="%").max(axis=1)).all()
@@ -253,8 +253,8 @@ def test_sharpe_ratios_and_their_intervals():
     table = trading.sharpe_intervals(returns)
     assert [ratio.value for ratio in table["Sharpe ratio"]] == pytest.approx(value)
     assert all(ratio.low < ratio.value < ratio.high for ratio in table["Sharpe ratio"])
-    assert table.loc["better", "more than equal weight"].low > 0
-    assert table.loc[trading.EQUAL, "more than equal weight"].high == 0
+    assert table.loc["better", "over equal weight"].low > 0
+    assert table.loc[trading.EQUAL, "over equal weight"].high == 0
 
 
 # -------------------------------------------------------------------------------------------------------- random walk

@@ -166,12 +166,12 @@ def _horizons(which: Sequence[bool]) -> str:
 def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Figures, tables and numbers in reading order; see `Outcome`."""
     panel = losses(outcome)
-    yield "QLIKE against the baselines", against(outcome, panel)
+    yield "loss less that of the baselines", against(outcome, panel)
     table, intervals = by_ticker(outcome, panel)
     overall = outcome.bootstrap.values["network", "qlike_ratio_har_1d"]
     shown = dict(list(intervals.items())[:MOST])
-    yield "QLIKE by ticker", figures.slices(shown, overall, "QLIKE ratio to HAR, 1 day,")
-    yield "QLIKE of each ticker", table
+    yield "loss by ticker", figures.slices(shown, overall, "QLIKE ratio to HAR, 1 day,")
+    yield "loss of each ticker", table
     yield "forecast and realised volatility", _realised(outcome)
 
     quantiles = return_quantiles(outcome)

@@ -85,10 +85,10 @@ def figures_of(path: Path) -> dict[str, float]:
     """
     years = len(path.returns) / YEAR
     return {
-        "return, % a year": 100 * (path.wealth[-1] ** (1 / years) - 1),
-        "volatility, % a year": 100 * path.returns.std() * np.sqrt(YEAR),
+        "return, %": 100 * (path.wealth[-1] ** (1 / years) - 1),
+        "volatility, %": 100 * path.returns.std() * np.sqrt(YEAR),
         "drawdown, %": 100 * float((1 - path.wealth / np.maximum.accumulate(path.wealth)).max()),
-        "turnover, % a year": 100 * path.traded.sum() / years,
+        "turnover, %": 100 * path.traded.sum() / years,
     }
 
 
@@ -107,7 +107,7 @@ def sharpe_intervals(returns: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     found = {}
     for name, of, draws in (
         ("Sharpe ratio", value, drawn),
-        ("more than equal weight", value - value[equal], drawn - drawn[:, equal]),
+        ("over equal weight", value - value[equal], drawn - drawn[:, equal]),
     ):
         found[name] = [Interval(*row) for row in np.stack([of, *np.quantile(draws, [0.025, 0.975], axis=0)], axis=1)]
     return pd.DataFrame(found, index=returns.columns)
@@ -160,12 +160,11 @@ def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     returns = pd.DataFrame({name: path.returns for name, path in paths.items()})
     table = pd.DataFrame({name: figures_of(path) for name, path in paths.items()}).T
     table = table.join(sharpe_intervals(returns))
-    targeted = {name: f"{TARGET:.0%} volatility by {name}" for name in FORECASTS}
-    yield "trading check, no advice", table.rename(index=targeted).rename_axis("held").reset_index()
+    targeted = {name: f"target by {name}" for name in FORECASTS}
+    yield "trading check, no advice", table.rename(index=targeted).rename_axis("holding").reset_index()
     curves = pd.DataFrame({name: path.wealth for name, path in paths.items()}, index=prices.index)
-    title = (
-        f"Wealth after costs of {outcome.settings.cost_bp:g} bp; {', '.join(FORECASTS)} target {TARGET:.0%} volatility"
-    )
+    targets = f"{', '.join(FORECASTS)} target {TARGET:.0%} a year"
+    title = f"Wealth after costs of {outcome.settings.cost_bp:g} bp; {targets}"
     yield "equity curves", figures.lines(curves, title, "wealth, from 1")
 
 
@@ -173,4 +172,7 @@ def words(outcome: Outcome) -> str:
     """What must be known beside the trading check."""
     without = "" if "adj_close" in outcome.parts["test"].records else "; prices lack dividends"
     at = "open" if "open" in outcome.parts["test"].records else "close"
-    return f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp."
+    return (
+        f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp. Its"
+        " figures are of a year; the Sharpe ratio is the one to compare, for a target lowers return and risk alike."
+    )
