@@ -19,6 +19,7 @@ import tyro
 from arch.bootstrap import MCS
 
 from pipelines.core import checks, device, sources
+from pipelines.core.forecasts import Panel
 from pipelines.core.pipeline import InputError
 from pipelines.core.trial import Outcome, trial
 from pipelines.stocks import PIPELINE, Settings, report
@@ -56,20 +57,20 @@ def without(records: pd.DataFrame, rows: np.ndarray, day: pd.Timestamp, horizon:
     return (ahead < 1) | (ahead > horizon)
 
 
-def ratios(losses: report.Losses, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def ratios(panel: Panel, keep: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """QLIKE of each model over HAR's, pooled over ticker-days, (3,); of the rows to `keep`, bool (rows, 3)."""
-    keep = np.ones(losses.losses["har"].shape, bool) if keep is None else keep
-    total = {name: (values * keep).sum(axis=0) for name, values in losses.losses.items()}
+    keep = np.ones(panel.losses["har"].shape, bool) if keep is None else keep
+    total = {name: (values * keep).sum(axis=0) for name, values in panel.losses.items()}
     return {name: values / total["har"] for name, values in total.items()}
 
 
-def tests(losses: report.Losses, place: int) -> Iterator[dict]:
+def tests(panel: Panel, place: int) -> Iterator[dict]:
     """Diebold-Mariano of the network against every other model, and which models the confidence set holds."""
-    daily = pd.DataFrame({name: losses.daily(values[:, place]) for name, values in losses.losses.items()})
+    daily = pd.DataFrame({name: panel.over_time(values[:, place]) for name, values in panel.losses.items()})
     confidence = MCS(daily, SIZE, reps=1000, block_size=21, method="max", seed=0)
     confidence.compute()
     for name in daily:
-        tested = losses.test("network", name, place) if name != "network" else None
+        tested = panel.test("network", name, place) if name != "network" else None
         yield {
             "horizon": HORIZONS[place],
             "model": name,
@@ -96,10 +97,10 @@ def main(options: Options) -> None:
     for seed in range(options.seeds):
         machine = device.setup(seed, options.device, options.precision, options.gpus)
         outcome = trial(PIPELINE, records, splits, replace(options, seed=seed), machine, resamplings=0)
-        losses = report.Losses(outcome)
+        panel = report.losses(outcome)
         rows = outcome.parts["test"].rows
         keep = np.stack([without(records, rows, CRASH, h) for h in HORIZONS], axis=1)
-        for table, of in ((found, ratios(losses)), (calm, ratios(losses, keep))):
+        for table, of in ((found, ratios(panel)), (calm, ratios(panel, keep))):
             table["network", seed] = of.pop("network")
             if first is None:
                 table.update({(name, 0): values for name, values in of.items()})
@@ -111,18 +112,21 @@ def main(options: Options) -> None:
 
 def summary(first: Outcome, found: pd.DataFrame, calm: pd.DataFrame) -> None:
     """Prints the tables: ratios by model and seed, on all days and without CRASH, and what the first trial gave."""
-    losses = report.Losses(first)
-    har = pd.Series(losses.losses["har"].mean(axis=0), index=found.columns)
+    panel = report.losses(first)
+    har = pd.Series(panel.losses["har"].mean(axis=0), index=found.columns)
     print("\nQLIKE of HAR: " + "  ".join(f"{h} {value:.3f}" for h, value in har.items()))
     for title, table in (("all days", found), (f"without targets that contain {CRASH:%Y-%m-%d}", calm)):
         means = table.groupby(level=0, sort=False).mean()
         means.loc["network, deviation of seeds"] = table.loc["network"].std()
         print(f"\nQLIKE as a ratio to HAR's, {title}\n" + means.round(3).to_string())
-    every = pd.DataFrame([row for place in range(len(HORIZONS)) for row in tests(losses, place)])
+    every = pd.DataFrame([row for place in range(len(HORIZONS)) for row in tests(panel, place)])
     print(f"\nTests, first seed; model confidence set at {1 - SIZE:.0%}\n" + every.round(4).to_string(index=False))
-    print("\nCalm and stormy days\n" + losses.panel().round(4).to_string(index=False))
-    print("\nForecasts of returns\n" + report.returns(first)[0].round(5).to_string(index=False))
-    print("\nDirection\n" + report.direction(first).round(4).to_string(index=False))
+    print("\nCalm and stormy days\n" + report.against(first, panel).round(4).to_string(index=False))
+    print(
+        "\nForecasts of returns\n"
+        + report.returns(first, report.return_quantiles(first)).round(4).to_string(index=False)
+    )
+    print("\nDirection\n" + report.direction(first).to_string(index=False))
 
 
 if __name__ == "__main__":

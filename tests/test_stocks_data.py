@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.core import checks
 from pipelines.core.pipeline import InputError
+from pipelines.core.rows import Part
 from pipelines.stocks import PIPELINE, Settings, data, features
 
 WINDOW = 6
@@ -468,6 +469,22 @@ def test_a_request_with_the_history_that_it_needs_gets_the_inputs_of_training(ye
     served, trained = data.decode(records, facts), data.decode(years, facts)
     for name in trained:
         np.testing.assert_allclose(served[name][answered], trained[name][rows], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_the_context_of_a_record_is_all_that_its_forecast_reads(years):
+    splits = data.split(years, SHORT)
+    facts = data.learn(years.iloc[splits.train], SHORT)
+    inputs = data.decode(years, facts)
+    part = Part(years, splits.test[-2:], inputs)
+    rows = data.context(part, facts)
+    assert set(part.rows) <= set(rows)
+    assert years["time"].iloc[rows].max() == part.frame["time"].max()
+    asked = data.parse(data.request(years.iloc[rows], facts), facts)
+    answered = np.flatnonzero(asked["score"])
+    assert asked["id"][answered].tolist() == part.frame["id"].tolist()
+    served = data.decode(asked, facts)
+    for name, values in part.x().items():
+        np.testing.assert_allclose(served[name][answered], values, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 def test_a_request_may_say_which_rows_to_answer(years):

@@ -8,6 +8,7 @@ from scipy.special import expit
 from pipelines.stocks import Settings, model
 
 CHANNELS, WINDOW, TICKERS, ROWS = 10, 44, 3, 400
+EXCESS = [0.4, 0.2, 0.1]
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def drawn() -> tuple[dict[str, np.ndarray], np.ndarray]:
     x = {
         "past": past,
         "linear": rng.normal(-9, 1, (ROWS, 8)).astype(np.float32),
-        "har": rng.normal(-9, 0.5, (ROWS, 6)).astype(np.float32),
+        "har": rng.normal(-9, 0.5, (ROWS, 9)).astype(np.float32),
         "ticker": rng.integers(0, TICKERS + 1, ROWS).astype(np.int32),
     }
     variance = np.exp(rng.normal(-9, 1, (ROWS, 3)))
@@ -28,7 +29,7 @@ def drawn() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 @pytest.fixture
 def network(drawn) -> keras.Model:
-    return model.build({"tickers": list("ABC")}, Settings(), *drawn)
+    return model.build({"tickers": list("ABC"), "excess": EXCESS}, Settings(), *drawn)
 
 
 def disturbed(network: keras.Model) -> keras.Model:
@@ -45,8 +46,9 @@ def parts(outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_it_starts_exactly_at_the_linear_forecast_and_the_training_quantiles(network, drawn):
     x, y = drawn
     log_variance, quantiles = parts(network.predict(x, verbose=0))
-    assert np.array_equal(log_variance, x["har"][:, 3:])
-    scale = np.exp(x["har"][:, 3:] / 2) * np.sqrt([1, 5, 21])
+    start = x["har"][:, 6:] - np.array(EXCESS, np.float32)
+    assert np.array_equal(log_variance, start)
+    scale = np.exp(start / 2) * np.sqrt([1, 5, 21])
     expected = np.quantile(y[:, 3:] / scale, model.LEVELS, axis=0).T * scale[..., None]
     np.testing.assert_allclose(quantiles, expected, rtol=1e-4, atol=1e-6)
 
@@ -93,8 +95,7 @@ def test_the_loss_equals_a_computation_by_hand():
     for row in range(5):
         for place, horizon in enumerate((1, 5, 21)):
             h = np.exp(log_h[row, place])
-            ratio = variance[row, place] / h
-            expected[row] += (ratio - np.log(ratio) - 1) / 3
+            expected[row] += np.log(variance[row, place] / h) ** 2 / 2 / 3
             for level, quantile in zip(model.LEVELS, quantiles[row, place], strict=True):
                 missed = (returns[row, place] - quantile) / np.sqrt(h * horizon)
                 expected[row] += (level * missed if missed > 0 else (level - 1) * missed) / 21

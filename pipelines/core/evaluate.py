@@ -130,17 +130,19 @@ def accuracy(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], f
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval."""
+    """A figure with its interval, whose level is told where it is not 95 %."""
 
     value: float
     low: float
     high: float
+    level: float = 0.95
 
     def __str__(self) -> str:
         # Two significant digits of the interval's width: more would be noise.
         width = self.high - self.low
         digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 6)) if width > 0 else 3
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        level = "" if self.level == 0.95 else f" at {100 * self.level:g} %"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]{level}"
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,9 @@ def _plain(name: object, most: int = 80) -> str:
 
 
 def _color(name: str, other: str) -> str:
-    """Blue for the network, orange for the champion (whose name may go on with its version), or `other`."""
-    return NETWORK if name == "network" else CHAMPION if name.startswith("champion") else other
+    """Blue for the network, orange for the champion (with its version or not), ink for what was realised, or other."""
+    named = {"network": NETWORK, "realised": INK}
+    return named.get(name) or (CHAMPION if name.startswith("champion") else other)
 
 
 def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
@@ -271,7 +272,7 @@ def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
     colors = {name: _color(name, "") or next(others) for name in frame.columns}
     for name in last.sort_values().index:
         color = colors[name]
-        axes.plot(frame.index, frame[name], color=color, linewidth=2)
+        axes.plot(frame.index, frame[name], color=color, linewidth=2 if len(frame) < 300 else 1.3)
         at = max(last[name], at + gap)
         axes.annotate(_plain(name, 30), (1, at), (8, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center")  # fmt: skip
@@ -308,6 +309,23 @@ def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
         bottom += frame[name].to_numpy(float)
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside right upper", reverse=True)
+    return figure
+
+
+@_in_style
+def histograms(
+    found: Mapping[str, np.ndarray], edges: Sequence[float], title: str, x: str, y: str, expected: float = 1
+) -> Figure:
+    """A histogram for each name side by side, (bins,) over the edges (bins + 1,), and a line at what is expected."""
+    figure = Figure(figsize=(9, 3.2))
+    figure.suptitle(_plain(title, 100), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    for (name, heights), axes in zip(found.items(), figure.subplots(1, len(found), sharey=True), strict=True):
+        axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=NETWORK, alpha=0.35, edgecolor=NETWORK)
+        axes.axhline(expected, color=INK, linewidth=1.2, linestyle="--")
+        axes.set_title(_plain(name), fontsize=10, fontweight="normal")
+        axes.set(xlabel=_plain(x), xlim=(edges[0], edges[-1]))
+        axes.grid(visible=False, axis="x")
+    figure.axes[0].set_ylabel(_plain(y))
     return figure
 
 

@@ -1,9 +1,10 @@
-"""What forecasts are worth: a test of two forecasts' losses, and scores of quantiles."""
+"""What forecasts are worth: tests of their losses over time, and scores of quantiles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import t as student
@@ -35,7 +36,7 @@ class DieboldMariano:
     def interval(self, level: float, unit: float = 1.0) -> Interval:
         """The mean with its two-sided interval of that level, both in parts of `unit`."""
         half = float(student.ppf((1 + level) / 2, max(self.periods - 1, 1))) * self.error
-        return Interval(self.mean / unit, (self.mean - half) / unit, (self.mean + half) / unit)
+        return Interval(self.mean / unit, (self.mean - half) / unit, (self.mean + half) / unit, level)
 
 
 def diebold_mariano(differences: np.ndarray, horizon: int, kept: np.ndarray | None = None) -> DieboldMariano:
@@ -63,6 +64,41 @@ def diebold_mariano(differences: np.ndarray, horizon: int, kept: np.ndarray | No
     return DieboldMariano(mean, float(np.sqrt(max(variance, 0.0))), count)
 
 
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Losses of several models on the same units and times, such as tickers and days.
+
+    What moves all units alike must count once, so tests are of each time's mean over its units.
+
+    Attributes:
+        losses: of each model, float (n, horizons).
+        time: of each row, (n,), any order.
+        horizons: times that the forecasts look ahead.
+    """
+
+    losses: Mapping[str, np.ndarray]
+    time: np.ndarray
+    horizons: Sequence[int]
+
+    @cached_property
+    def _place(self) -> np.ndarray:
+        return np.unique(self.time, return_inverse=True)[1]
+
+    def over_time(self, values: np.ndarray) -> np.ndarray:
+        """Mean over the units of each time, ascending, (times,), of values (n,)."""
+        return np.bincount(self._place, values) / np.bincount(self._place)
+
+    def mean(self, model: str, horizon: int, kept: np.ndarray | None = None) -> float:
+        """Mean over times of a model's mean loss, for the horizon of that number; `kept` as for `test`."""
+        means = self.over_time(self.losses[model][:, horizon])
+        return float((means if kept is None else means[kept]).mean())
+
+    def test(self, a: str, b: str, horizon: int, kept: np.ndarray | None = None) -> DieboldMariano:
+        """Model a against b, on all times or on those `kept`, bool (times,)."""
+        differences = self.over_time(self.losses[a][:, horizon] - self.losses[b][:, horizon])
+        return diebold_mariano(differences, self.horizons[horizon], kept)
+
+
 def pinball(values: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """The loss that each quantile minimises (Koenker and Bassett 1978): values (...), quantiles (..., L), as these."""
     missed = values[..., None] - quantiles
@@ -81,8 +117,34 @@ def crps(values: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> 
 
 def inside(values: np.ndarray, quantiles: np.ndarray, levels: Sequence[float], coverage: float) -> np.ndarray:
     """Whether values lie in the central interval of that coverage, whose ends must be among the levels; bool (...)."""
-    low, high = (int(np.argmin(np.abs(np.array(levels) - end))) for end in ((1 - coverage) / 2, (1 + coverage) / 2))
+    low, high = _ends(levels, coverage)
     return (quantiles[..., low] <= values) & (values <= quantiles[..., high])
+
+
+def widening(
+    values: np.ndarray, quantiles: np.ndarray, levels: Sequence[float], coverages: Sequence[float]
+) -> np.ndarray:
+    """Factors (..., L), at least 1, by which distances from the median grow so that intervals hold what they promise.
+
+    An interval's is the conformal quantile of the least factor that would hold each of the values (n, ...), given
+    their quantiles (n, ..., L): Romano, Patterson and Candès (2019), "Conformalized quantile regression", with
+    factors in place of distances. `coverages` ascend; an outer interval is not to fall inside an inner one.
+    """
+    found, outer = np.ones(quantiles.shape[1:]), np.ones(quantiles.shape[1:-1])
+    median = quantiles[..., int(np.argmin(np.abs(np.array(levels) - 0.5)))]
+    for coverage in coverages:
+        ends = _ends(levels, coverage)
+        below, above = (quantiles[..., end] - median for end in ends)
+        asked = np.where(values < median, (values - median) / below, (values - median) / above)
+        rank = min(int(np.ceil((len(asked) + 1) * coverage)), len(asked)) - 1
+        outer = np.maximum(np.sort(asked, axis=0)[rank], outer)
+        found[..., ends] = outer[..., None]
+    return found
+
+
+def _ends(levels: Sequence[float], coverage: float) -> list[int]:
+    """Places among the levels of the ends of the central interval."""
+    return [int(np.argmin(np.abs(np.array(levels) - (1 + side * coverage) / 2))) for side in (-1, 1)]
 
 
 def transform(values: np.ndarray, quantiles: np.ndarray, levels: Sequence[float]) -> np.ndarray:

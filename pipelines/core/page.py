@@ -144,7 +144,8 @@ table { border-collapse: collapse; font-size: 14px; line-height: 1.4 }
 th, td { padding: 6px 22px 6px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere }
 th { font-weight: 600; font-size: 13px; color: var(--muted); vertical-align: bottom }
-td { font-variant-numeric: tabular-nums }
+td { font-variant-numeric: tabular-nums; min-width: 4em }
+td:first-child:not(.number) { min-width: 8em }
 .number { text-align: right; white-space: nowrap }
 mark { padding: 1px 9px; border-radius: 10px; font-weight: 600; font-size: 13px; white-space: nowrap }
 .good { color: var(--good); background: var(--good-bg) }

@@ -39,11 +39,13 @@ class Gate:
 
     `than` names a baseline (or is a fixed figure). With `deficit` = how far the network is behind it, the gate holds
     when the upper bound of the deficit's interval is below `margin`, is missed when the lower bound is above it, and
-    is undecided in between. A margin of 0 asks the network to be measurably ahead.
+    is undecided in between. A margin of 0 asks the network to be measurably ahead. Where the gate must be `shown`,
+    undecided counts as missed: without it a version is of no use at all.
     """
 
     than: str | float
     margin: float = 0.0
+    shown: bool = False
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def gates(outcome: Outcome) -> list[GateResult]:
             deficit = own(outcome, gate.than)
         else:
             deficit = outcome.bootstrap.deficit(NETWORK, gate.than, headline.name, headline.higher)
-        results.append(GateResult(gate, deficit, evaluate.gate(deficit, gate.margin)))
+        state = evaluate.gate(deficit, gate.margin)
+        results.append(GateResult(gate, deficit, "missed" if gate.shown and state != "holds" else state))
     return results
 
 
@@ -133,5 +134,8 @@ def strongest(outcome: Outcome) -> tuple[str, Interval]:
 
 def frame(results: Sequence[GateResult]) -> pd.DataFrame:
     """The gates as a table."""
-    rows = [(str(r.gate.than), r.gate.margin, r.deficit.value, r.deficit.low, r.deficit.high, r.state) for r in results]
-    return pd.DataFrame(rows, columns=["than", "margin", "deficit", "low", "high", "gate"])
+    rows = [
+        (str(r.gate.than), r.gate.margin, r.deficit.value, r.deficit.low, r.deficit.high, r.deficit.level, r.state)
+        for r in results
+    ]
+    return pd.DataFrame(rows, columns=["than", "margin", "deficit", "low", "high", "level", "gate"])

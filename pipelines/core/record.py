@@ -19,7 +19,7 @@ from pipelines.core.trial import NETWORK, Outcome
 
 PREDICTIONS = "test_predictions.parquet"
 EXAMPLES = 5
-"""Rows of the logged model's input example."""
+"""Records that the logged model's input example asks for."""
 
 
 def registered_name(pipeline: Pipeline, settings: Settings, origin: Origin) -> str:
@@ -143,7 +143,10 @@ def _example(outcome: Outcome) -> pd.DataFrame | None:
     request = getattr(outcome.pipeline.data, "request", None)
     if request is None or outcome.settings.examples != "full":
         return None
-    return request(outcome.parts["test"].frame.tail(EXAMPLES), outcome.facts).reset_index(drop=True)
+    part = outcome.parts["test"].take(np.arange(max(len(outcome.splits.test) - EXAMPLES, 0), len(outcome.splits.test)))
+    context = getattr(outcome.pipeline.data, "context", None)
+    rows = context(part, outcome.facts) if context else part.rows
+    return request(part.records.iloc[rows], outcome.facts).reset_index(drop=True)
 
 
 def predictions(outcome: Outcome) -> pd.DataFrame:

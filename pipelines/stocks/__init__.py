@@ -10,9 +10,9 @@ from pipelines.core.pipeline import Gate, Metric, Pipeline
 class Settings(pipeline.Settings):
     """What the stocks pipeline can be told."""
 
-    epochs: int = 10
+    epochs: int = 16
     """Most passes over the training rows; training stops earlier when validation no longer improves."""
-    patience: int = 4
+    patience: int = 6
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 256
     """Ticker-days in one training step."""
@@ -35,7 +35,7 @@ PIPELINE = Pipeline(
     title="Daily prices: the volatility and the distribution of returns over the next 1, 5 and 21 days",
     settings=Settings,
     headline=Metric("qlike_ratio_har_1d", higher=False, short="QLIKE to HAR"),
-    gates=(Gate("constant"), Gate("har")),
+    gates=(Gate("constant", shown=True), Gate("har")),
     demos={
         "demo": "The prices are real ones of two indices, S&P 500 and NASDAQ, 1999 to 2018.",
         "random-walk": "The prices are simulated random walks of constant volatility: nothing can be forecast.",

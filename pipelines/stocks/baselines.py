@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
-from pipelines.stocks.features import HAR, HAR_MARKET, HORIZONS, MONTH, Days, channels, rolling_mean
+from pipelines.stocks.features import HAR, HAR_MARKET, HAR_POOLED, HORIZONS, MONTH, Days, channels, rolling_mean
 
 Forecast = Callable[[Part], np.ndarray]
 
@@ -34,8 +34,9 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
     yield "month_mean", lambda part: _everywhere(_month_mean(_days(part), facts), part)
     yield "ewma", lambda part: _everywhere(_ewma(_days(part), facts), part)
     yield "constant", _constant(train)
-    yield "har", lambda part: np.exp(part.inputs["har"][part.rows][:, HAR].astype(np.float64))
-    yield "har_market", lambda part: np.exp(part.inputs["har"][part.rows][:, HAR_MARKET].astype(np.float64))
+    yield "har", lambda part: np.exp(_linear(part, HAR))
+    yield "har_market", lambda part: np.exp(_linear(part, HAR_MARKET))
+    yield "har_pooled", lambda part: np.exp(_linear(part, HAR_POOLED))
     yield "garch", _garch(facts, train)
     yield "trees", _trees(facts, settings, train, validation)
 
@@ -179,37 +180,39 @@ def _garch_forecasts(days: Days, returns: np.ndarray, parameters: np.ndarray) ->
 
 
 def _trees(facts: dict, settings: Settings, train: Part, validation: Part) -> Forecast:
-    """Boosted trees on what the network reads, one model a horizon, by the gamma deviance, which is twice QLIKE.
+    """Boosted trees on what the network reads, one model a horizon, which correct what the network corrects.
 
-    They correct the forecast of HAR with leverage and market: QLIKE of v against h times a correction is that of v/h
-    against the correction. They stop where the loss on the validation rows does, as the network does.
+    Squared errors of the logarithm of variance, as for the network; they stop where the loss on the validation rows
+    does, as it does.
     """
-    x, base = _flat(train), _base(train)
-    judged, judged_base = (_flat(validation), _base(validation)) if len(validation) else (None, None)
+    columns = {"train": _flat(train), "validation": _flat(validation) if len(validation) else None}
     models = []
     for horizon in range(len(HORIZONS)):
+
+        def missed(part: Part, horizon: int = horizon) -> np.ndarray:
+            logs = np.log(part.labels[:, horizon]) + facts["excess"][horizon]
+            return logs - _linear(part, HAR_POOLED)[:, horizon]
+
         model = HistGradientBoostingRegressor(
-            loss="gamma",
             **TREES,
             categorical_features=[0] if len(facts["tickers"]) < 255 else None,
             early_stopping=len(validation) > 0,
             n_iter_no_change=PATIENCE,
             random_state=settings.seed,
         )
-        known = {}
-        if len(validation):
-            known = {"X_val": judged, "y_val": validation.labels[:, horizon] / judged_base[:, horizon]}
-        models.append(model.fit(x, train.labels[:, horizon] / base[:, horizon], **known))
+        known = {"X_val": columns["validation"], "y_val": missed(validation)} if len(validation) else {}
+        models.append(model.fit(columns["train"], missed(train), **known))
 
     def forecast(part: Part) -> np.ndarray:
-        columns = _flat(part)
-        return _base(part) * np.stack([model.predict(columns) for model in models], axis=1)
+        flat = _flat(part)
+        return np.exp(_linear(part, HAR_POOLED) + np.stack([model.predict(flat) for model in models], axis=1))
 
     return forecast
 
 
-def _base(part: Part) -> np.ndarray:
-    return np.exp(part.inputs["har"][part.rows][:, HAR_MARKET].astype(np.float64))
+def _linear(part: Part, which: slice) -> np.ndarray:
+    """Logarithms of a linear model's forecasts, float64 (n, 3)."""
+    return part.inputs["har"][part.rows][:, which].astype(np.float64)
 
 
 def _flat(part: Part) -> np.ndarray:

@@ -10,6 +10,7 @@ from pandas.util import hash_pandas_object
 
 from pipelines.core import evaluate, tables
 from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.rows import Part
 from pipelines.stocks import Settings, demo, features
 from pipelines.stocks.features import HORIZONS, MONTH, ahead, shifted
 
@@ -361,19 +362,24 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
 
     Returns:
         `features`, the columns that feed the network; `tickers`; `window`, in days; `har`, the coefficients of the
-        linear forecasts, see `features.fit_har`; `notes`.
+        linear forecasts, see `features.fit_har`; `excess`, by how much, for each horizon, the logarithm of the
+        variance to be expected is above the expected logarithm: half the variance of the pooled forecasts' errors;
+        `notes`.
     """
     names = sorted(train["ticker"].unique())
     table = features.days(train, train.attrs["features"])
     frame = train.iloc[table.order]
     # The first month of each ticker's training rows lacks the days before them, which are context.
     full = frame.groupby("ticker").cumcount().to_numpy() >= MONTH
-    targets = frame[TARGETS[: len(HORIZONS)]].to_numpy()
+    targets, linear = frame[TARGETS[: len(HORIZONS)]].to_numpy()[full], table.linear[full]
+    har = features.fit_har(linear, targets, table.code[full] + 1, len(names))
+    pooled = features.har_forecast(linear, np.zeros(len(linear), int), har)[:, features.HAR_POOLED]
     return {
         "features": train.attrs["features"],
         "tickers": names,
         "window": settings.window,
-        "har": features.fit_har(table.linear[full], targets[full], table.code[full] + 1, len(names)),
+        "har": har,
+        "excess": (pooled - np.log(targets)).mean(axis=0).tolist(),
         "notes": train.attrs["notes"],
     }
 
@@ -392,3 +398,11 @@ def columns(facts: dict) -> dict[str, tuple[str, bool]]:
 def request(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
     """These records as a request holds them: day, ticker and prices."""
     return records[["time", *facts["features"]]].rename(columns={"time": "date"})
+
+
+def context(part: Part, facts: dict) -> np.ndarray:
+    """Row numbers of these records' tickers up to the last of them, as many days back as a forecast reads."""
+    rows, times = np.arange(part.rows.max() + 1), part.records["time"]
+    own = part.records["ticker"].iloc[rows].isin(part.frame["ticker"])
+    last = part.records.iloc[rows[own & (times.iloc[rows] <= part.frame["time"].max())]]
+    return np.sort(last.groupby("ticker").tail(facts["window"] + MONTH).index.to_numpy())

@@ -27,8 +27,9 @@ LINEAR = (
     "market, month",
 )
 """The regressors of the linear forecasts; HAR has the first three, its extension all of them."""
-HAR, HAR_MARKET = slice(0, 3), slice(3, 6)
-"""Columns of the input `har` that hold the forecasts of HAR, one a horizon, and of HAR with leverage and market."""
+HAR, HAR_MARKET, HAR_POOLED = slice(0, 3), slice(3, 6), slice(6, 9)
+"""Columns of the input `har`: the forecasts of HAR, one a horizon, of HAR with leverage and market, and of the same
+with the coefficients of all tickers together."""
 SPLITS = np.log([3 / 2, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 50, 100])
 NEAR, CALM = 0.03, 1 / 6
 """An overnight move this near to a split's, in logarithms, is one if the day's range is less than this share of it.
@@ -172,9 +173,9 @@ def inputs(records: pd.DataFrame, facts: dict) -> dict[str, np.ndarray | Window]
 
     Returns:
         `past`, a lazy float32 (n, window, channels): the ticker's latest days, see `channels`, the record's own day
-        last; zero where there are none. `linear`, float32 (n, 8): see LINEAR. `har`, float32 (n, 6): the logarithms of
-        HAR's variance forecasts for each horizon, then of those of HAR with leverage and market. `ticker`, int32 (n,):
-        the place among the tickers learnt, from 1; 0 for another.
+        last; zero where there are none. `linear`, float32 (n, 8): see LINEAR. `har`, float32 (n, 9): the logarithms of
+        the linear variance forecasts, see HAR. `ticker`, int32 (n,): the place among the tickers learnt, from 1; 0 for
+        another.
     """
     table = days(records, facts["features"])
     linear = np.empty_like(table.linear)
@@ -276,9 +277,11 @@ def _coefficients(linear: np.ndarray, targets: np.ndarray) -> list:
 
 
 def har_forecast(linear: np.ndarray, ticker: np.ndarray, coefficients: list) -> np.ndarray:
-    """Logarithms of the forecast variances, float32 (n, 6), see HAR and HAR_MARKET."""
-    found, table = np.empty((len(linear), 6), np.float32), np.array(coefficients)
+    """Logarithms of the forecast variances, float32 (n, 9), see HAR, HAR_MARKET and HAR_POOLED."""
+    table = np.array(coefficients)
+    found = np.empty((len(linear), 3 * len(HORIZONS)), np.float32)
     for number in np.unique(ticker):
         rows = ticker == number
-        found[rows] = linear[rows] @ table[number, :, 1:].T + table[number, :, 0]
+        found[rows, : HAR_POOLED.start] = linear[rows] @ table[number, :, 1:].T + table[number, :, 0]
+    found[:, HAR_POOLED] = linear @ table[0, HAR_MARKET, 1:].T + table[0, HAR_MARKET, 0]
     return found

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from pipelines.core import figures
+from pipelines.core.evaluate import Interval
 from pipelines.stocks.features import HORIZONS
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ TARGET = 0.10
 targeting"."""
 YEAR = 252  # trading days
 BLOCK, DRAWS = 21, 500  # days, on average, of the stationary bootstrap's blocks (Politis and Romano 1994); resamplings
-FORECASTS = ("network", "har_market", "constant")
+FORECASTS = ("network", "har_pooled", "constant")
 """Whose forecasts are held by."""
 EQUAL, HOLD = "equal weight", "buy and hold"
 WORDS = (
@@ -78,17 +79,16 @@ def simulate(prices: np.ndarray, wanted: np.ndarray, cost: float) -> Path:
 
 
 def figures_of(path: Path) -> dict[str, float]:
-    """Return, volatility, Sharpe ratio and turnover of a year, and the deepest fall from a peak.
+    """Return, volatility and turnover of a year, and the deepest fall from a peak, all in percent of the wealth.
 
-    Turnover is all that was bought and sold, in parts of the wealth.
+    Turnover is all that was bought and sold.
     """
     years = len(path.returns) / YEAR
     return {
-        "return": path.wealth[-1] ** (1 / years) - 1,
-        "volatility": path.returns.std() * np.sqrt(YEAR),
-        "Sharpe ratio": float(sharpe(path.returns)),
-        "drawdown": float((1 - path.wealth / np.maximum.accumulate(path.wealth)).max()),
-        "turnover": path.traded.sum() / years,
+        "return, %": 100 * (path.wealth[-1] ** (1 / years) - 1),
+        "volatility, %": 100 * path.returns.std() * np.sqrt(YEAR),
+        "drawdown, %": 100 * float((1 - path.wealth / np.maximum.accumulate(path.wealth)).max()),
+        "turnover, %": 100 * path.traded.sum() / years,
     }
 
 
@@ -99,14 +99,18 @@ def sharpe(returns: np.ndarray) -> np.ndarray:
 
 
 def sharpe_intervals(returns: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The 95 % interval of each column's Sharpe ratio, and of it less that of EQUAL, from a stationary bootstrap."""
+    """Each column's Sharpe ratio, and it less that of EQUAL, with 95 % intervals from a stationary bootstrap."""
     from arch.bootstrap import StationaryBootstrap
 
     drawn = StationaryBootstrap(BLOCK, returns.to_numpy(), seed=seed).apply(sharpe, DRAWS)
-    less = drawn - drawn[:, [returns.columns.get_loc(EQUAL)]]
-    bounds = [*np.quantile(drawn, [0.025, 0.975], axis=0), *np.quantile(less, [0.025, 0.975], axis=0)]
-    names = ["Sharpe low", "Sharpe high", "less equal weight, low", "less equal weight, high"]
-    return pd.DataFrame(dict(zip(names, bounds, strict=True)), index=returns.columns)
+    value, equal = sharpe(returns.to_numpy()), [returns.columns.get_loc(EQUAL)]
+    found = {}
+    for name, of, draws in (
+        ("Sharpe ratio", value, drawn),
+        ("over equal weight", value - value[equal], drawn - drawn[:, equal]),
+    ):
+        found[name] = [Interval(*row) for row in np.stack([of, *np.quantile(draws, [0.025, 0.975], axis=0)], axis=1)]
+    return pd.DataFrame(found, index=returns.columns)
 
 
 def holdings(outcome: Outcome) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -156,13 +160,19 @@ def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     returns = pd.DataFrame({name: path.returns for name, path in paths.items()})
     table = pd.DataFrame({name: figures_of(path) for name, path in paths.items()}).T
     table = table.join(sharpe_intervals(returns))
-    yield "trading check, no advice", table.rename_axis("held by").reset_index()
+    targeted = {name: f"target by {name}" for name in FORECASTS}
+    yield "trading check, no advice", table.rename(index=targeted).rename_axis("holding").reset_index()
     curves = pd.DataFrame({name: path.wealth for name, path in paths.items()}, index=prices.index)
-    yield "equity curves", figures.lines(curves, f"Wealth after costs of {outcome.settings.cost_bp:g} bp", "from 1")
+    targets = f"{', '.join(FORECASTS)} target {TARGET:.0%} a year"
+    title = f"Wealth after costs of {outcome.settings.cost_bp:g} bp; {targets}"
+    yield "equity curves", figures.lines(curves, title, "wealth, from 1")
 
 
 def words(outcome: Outcome) -> str:
     """What must be known beside the trading check."""
     without = "" if "adj_close" in outcome.parts["test"].records else "; prices lack dividends"
     at = "open" if "open" in outcome.parts["test"].records else "close"
-    return f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp."
+    return (
+        f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp. Its"
+        " figures are of a year; the Sharpe ratio is the one to compare, for a target lowers return and risk alike."
+    )

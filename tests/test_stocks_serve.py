@@ -1,0 +1,56 @@
+"""The registered model of stocks, loaded and served: price history in, the forecasts that the run logged out."""
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from test_serve import answers, asked, predictions, served, train
+from test_stocks_baselines import autoregressive, prices
+
+from pipelines.stocks.model import LEVELS
+
+pytestmark = pytest.mark.slow
+VARIANCES, QUANTILES = [f"network_{k}" for k in range(3)], [f"network_{k}" for k in range(3, 3 + 3 * len(LEVELS))]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder in which a user has trained on prices of their own, and the prices."""
+    folder = tmp_path_factory.mktemp("own")
+    table = prices(autoregressive(3, 1_000, 0), 0)
+    table.to_csv(folder / "prices.csv", index=False)
+    train(folder, "stocks", "--data", "prices.csv", "--epochs", "1", "--examples", "full")
+    return folder, table
+
+
+def assert_equals_the_run(told: pd.DataFrame, folder) -> None:
+    logged = predictions(folder).set_index("id").loc[told["id"]]
+    volatility = told[["volatility_1d", "volatility_5d", "volatility_21d"]].to_numpy(float)
+    quantiles = told[[c for c in told if c.startswith("return_")]].to_numpy(float)
+    np.testing.assert_allclose(volatility, np.sqrt(252 * logged[VARIANCES].to_numpy()), rtol=1e-4)
+    np.testing.assert_allclose(quantiles, logged[QUANTILES].to_numpy(), rtol=1e-3, atol=1e-6)
+    assert (told["error"] == "").all()
+
+
+def test_the_input_example_of_the_loaded_model_is_answered_as_in_the_run(trained, monkeypatch):
+    folder, _ = trained
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/stocks/1")
+    told = model.predict(model.input_example)
+    assert told["id"].tolist() == predictions(folder)["id"].tail(3).tolist()
+    assert_equals_the_run(told, folder)
+
+
+def test_served_prices_get_the_forecasts_of_the_run_and_faults_one_sentence(trained):
+    folder, table = trained
+    days = predictions(folder)["id"].str.split().str[1].unique()
+    wanted = table["date"].isin(pd.to_datetime(days[-20:]))
+    with served(folder, "stocks") as address:
+        told = answers(address, table.assign(score=wanted))
+        assert len(told) == 60
+        assert_equals_the_run(told, folder)
+        fault = asked(address, table.tail(100).drop(columns="high"))
+        assert fault.status_code == 400
+        assert "high" in fault.json()["message"]
+        assert "Traceback" not in fault.text
