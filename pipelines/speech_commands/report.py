@@ -183,11 +183,14 @@ def _streamed(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     detector = stream.Detector(**facts["detector"])
     heard = hear(outcome.network, facts, stream.of(outcome.parts["test"], "test", outcome.settings))
     judged = heard.judged(detector)
-    rate, share = stream.per_hour(judged.false_accepts, heard.hours), stream.share_of(judged.missed, len(heard.spoken))
-    for bound, accepts, rejections in zip(("", "_low", "_high"), rate, share, strict=True):
-        yield f"stream_false_accepts_per_hour{bound}", accepts
-        yield f"stream_false_rejections{bound}", rejections
-    yield "stream_delay_seconds", judged.delay
+    told = {"stream_false_accepts_per_hour": stream.per_hour(judged.false_accepts, heard.hours)}
+    if heard.spoken:
+        told["stream_false_rejections"] = stream.share_of(judged.missed, len(heard.spoken))
+    for name, values in told.items():
+        for bound, value in zip(("", "_low", "_high"), values, strict=True):
+            yield f"{name}{bound}", value
+    if judged.delays:
+        yield "stream_delay_seconds", judged.delay
     yield "stream_hours", heard.hours
     if outcome.settings.data != "demo":
         others = stream.other_words(outcome.parts["test"], "test")

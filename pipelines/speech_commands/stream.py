@@ -225,7 +225,9 @@ def per_hour(count: int, hours: float) -> tuple[float, float, float]:
 
 
 def share_of(count: int, total: int) -> tuple[float, float, float]:
-    """So many of a total, as a share with Wilson's 95 % interval."""
+    """So many of a total, as a share with Wilson's 95 % interval; of none, NaN within 0 and 1."""
+    if not total:
+        return np.nan, 0.0, 1.0
     ci = binomtest(count, total).proportion_ci(method="wilson")
     return count / total, float(ci.low), float(ci.high)
 
