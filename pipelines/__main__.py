@@ -6,9 +6,11 @@ Nothing heavy is imported before it is known what to do, so that `list` and `--h
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from pipelines.core.pipeline import InputError, Pipeline, discover
@@ -110,7 +112,29 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
     return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
-COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command}
+AGAIN: dict[str, str] = {}
+"""What is done with a pipeline's versions, each by a function `module:name` of pipeline and flags."""
+
+
+def again_command(command: str, arguments: Sequence[str]) -> int:
+    """Runs one of AGAIN for the pipeline that the first argument names; the function's parameters are its flags."""
+    if not arguments or arguments[0] in HELP:
+        print(USAGE)
+        return 0
+    name, *flags = arguments
+    pipeline = _pick(name, discover(), "pipeline")
+
+    import tyro
+
+    module, function = AGAIN[command].split(":")
+    verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
+    tyro.cli(partial(verb, pipeline), args=flags, prog=f"pipelines {command} {name}")
+    return 0
+
+
+COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command} | {
+    command: partial(again_command, command) for command in AGAIN
+}
 
 
 def _pick(name: str, known: Mapping[str, T], what: str) -> T:
