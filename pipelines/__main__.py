@@ -20,6 +20,7 @@ T = TypeVar("T")
 USAGE = """\
 usage: pipelines list                  every pipeline, and the public data that it can fetch
        pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
+       pipelines evaluate NAME --data DATA    score a version on labelled data; trains nothing
        pipelines NAME VERB [flags]     what only one pipeline can do, such as speech_commands listen FILE
        pipelines doctor                whether this machine has what a run needs"""
 
@@ -112,7 +113,7 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
     return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
-AGAIN: dict[str, str] = {}
+AGAIN = {"evaluate": "assess:evaluate"}
 """What is done with a pipeline's versions, each by a function `module:name` of pipeline and flags."""
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,27 +19,6 @@ from pipelines.core.pipeline import Gate, InputError, Settings, discover
 PIPELINE = discover("toys")["blobs"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 SETTINGS = Settings(epochs=5, learning_rate=0.02, batch_size=128)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A database without runs: creating one takes MLflow seconds, copying it nothing."""
-    folder = tmp_path_factory.mktemp("store")
-    code = "from pipelines.core import tracking; tracking.connect()"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, check=True)
-    return folder / "mlruns" / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch, empty_store):
-    """An empty project folder, and a client of its store."""
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_store, tmp_path / "mlruns")
-    monkeypatch.chdir(tmp_path)
-    # Set, so that what `connect` writes into it is undone afterwards.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    tracking.connect()
-    return mlflow.MlflowClient()
 
 
 def runs(client):
@@ -173,9 +151,11 @@ def test_a_version_is_scored_with_the_code_it_carries(store, tmp_path):
     shipped = local / "code" / "toys" / "blobs" / "report.py"
     shipped.write_text(shipped.read_text() + "\n\ndef scores(outputs, facts):\n    return outputs[:, 0] * 0 + 0.25\n")
     part = outcome.headline
-    own = scorer.score(champion.uri, True, part.records, part.rows)
+    outputs, own = scorer.score(champion.uri, True, part.records, part.rows)
     assert own == pytest.approx(outcome.headline_scores, abs=1e-6)
-    assert scorer.score(str(local), False, part.records, part.rows) == pytest.approx(np.full(len(part), 0.25))
+    same, scores = scorer.score(str(local), False, part.records, part.rows)
+    assert same == pytest.approx(outputs, abs=1e-6)
+    assert scores == pytest.approx(np.full(len(part), 0.25))
 
 
 def test_two_processes_that_create_the_store_at_once_both_find_it(tmp_path):

@@ -86,7 +86,7 @@ def compare(outcome: Outcome, champion: tracking.Version) -> Comparison:
         return Comparison(champion, len(part), left_out, why_not=why)
     same_code = champion.tags.get("code_sha256") == tracking.code_sha256(outcome.pipeline)
     try:
-        other = scorer.score(champion.uri, same_code, part.records, part.rows)
+        _, other = scorer.score(champion.uri, same_code, part.records, part.rows)
         metric = outcome.pipeline.headline
         metrics = {metric.name: outcome.pipeline.report.metrics(part)[metric.name]}
         clusters = {name: part.frame[name] for name in outcome.splits.clusters}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -75,31 +75,14 @@ def version(outcome: Outcome, name: str) -> tracking.Version:
 def finish(
     outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int, run_id: str
 ) -> None:
-    """Logs metrics, figures, tables and predictions, writes the report and names the run; prints the verdict."""
-    pipeline, headline = outcome.pipeline, outcome.pipeline.headline
-    tracking.log_metrics(metrics(outcome))
+    """Logs what the test set says, writes the report and names the run; prints the verdict."""
+    headline = outcome.pipeline.headline
     own = outcome.bootstrap.interval(NETWORK, headline.name)
-
-    items: list[tuple[str, Any]] = [
-        ("headline", figures.headline_bars(_headlines(outcome, decision), headline.name, headline.higher)),
-        ("gates", promote.frame(decision.gates)),
-    ]
-    for name, item in pipeline.report.report(outcome):
-        if isinstance(item, int | float | np.number):
-            tracking.log_metrics({f"test/{name}": float(item)})
-        else:
-            items.append((name, item))
-    items.append(("learning curves", figures.learning_curves(outcome.fitted.epochs)))
-    for name, item in items:
-        tracking.log_item(name.replace(" ", "_"), item)
-    if outcome.settings.examples != "none":
-        tracking.log_parquet(PREDICTIONS, predictions(outcome))
-
     told = verdict(outcome, decision, version, origin, looks)
     title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · {decision.kind}"
-    tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, items)))
-    tracking.set_tags({"decision": decision.kind})
     description = "\n\n".join([*told, *_tables(outcome, decision)])
+    results(outcome, title, told, _headlines(outcome, decision), {"gates": promote.frame(decision.gates)})
+    tracking.set_tags({"decision": decision.kind})
     tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, description)
     tracking.rename(run_id, title, description)
 
@@ -108,6 +91,36 @@ def finish(
     console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
     console.print(f"Registered as version {version.number} of {version.name}. `make ui`, then open the report at")
     console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
+
+
+def results(
+    outcome: Outcome, title: str, told: Sequence[str], headlines: Mapping[str, Any], more: Mapping[str, pd.DataFrame]
+) -> None:
+    """Logs metrics, figures, tables and predictions, and the page that shows them.
+
+    Args:
+        outcome: what to tell of.
+        title: of the page.
+        told: the page's first paragraphs, in Markdown.
+        headlines: the headline's interval of each model.
+        more: tables that follow the figure of the headlines, by name.
+    """
+    pipeline, headline = outcome.pipeline, outcome.pipeline.headline
+    tracking.log_metrics(metrics(outcome))
+    items: list[tuple[str, Any]] = [("headline", figures.headline_bars(headlines, headline.name, headline.higher))]
+    items += more.items()
+    for name, item in pipeline.report.report(outcome):
+        if isinstance(item, int | float | np.number):
+            tracking.log_metrics({f"test/{name}": float(item)})
+        else:
+            items.append((name, item))
+    if outcome.fitted:
+        items.append(("learning curves", figures.learning_curves(outcome.fitted.epochs)))
+    for name, item in items:
+        tracking.log_item(name.replace(" ", "_"), item)
+    if outcome.settings.examples != "none":
+        tracking.log_parquet(PREDICTIONS, predictions(outcome))
+    tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, items)))
 
 
 def metrics(outcome: Outcome) -> dict[str, float]:
@@ -124,12 +137,11 @@ def metrics(outcome: Outcome) -> dict[str, float]:
         else:
             logged[f"baseline/{model}/{metric}"] = value
     logged |= {f"cost/{step}_seconds": seconds for step, seconds in outcome.cost.items()}
-    return logged | {
-        "cost/examples_per_second": outcome.fitted.examples_per_second,
-        "cost/parameters": outcome.network.count_params(),
-        "cost/multiply_adds": multiply_adds(outcome.network),
-        "cost/best_epoch": outcome.fitted.best_epoch,
-    }
+    logged |= {"cost/parameters": outcome.network.count_params(), "cost/multiply_adds": multiply_adds(outcome.network)}
+    if outcome.fitted:
+        logged["cost/examples_per_second"] = outcome.fitted.examples_per_second
+        logged["cost/best_epoch"] = outcome.fitted.best_epoch
+    return logged
 
 
 def multiply_adds(network: Any) -> int:
@@ -165,17 +177,22 @@ def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, ori
     best, deficit = promote.strongest(outcome)
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
     caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
-    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
     told = [
         f"**{decision.kind.capitalize()}.** {decision.reason}",
         f"Data: {origin.name}.{caution} Split {outcome.splits.rule}." + (f" Left out: {left_out}." if left_out else ""),
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
-        f" {outcome.bootstrap.unit}. This test set has {times}. Version {version.number} of `{version.name}`.",
+        f" {outcome.bootstrap.unit}. {looked_at(looks)} Version {version.number} of `{version.name}`.",
     ]
     told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:
         told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
     return told
+
+
+def looked_at(looks: int) -> str:
+    """How often the test set has been looked at, in a sentence."""
+    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
+    return f"This test set has {times}."
 
 
 def _tables(outcome: Outcome, decision: Decision) -> list[str]:
@@ -204,7 +221,7 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.S
     shown = [
         page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
     ]
-    sides = outcome.splits.sides()
+    sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
     labels = outcome.parts["test"].records["label"].to_numpy()
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
     if manifest.has_classes(labels):

@@ -48,9 +48,10 @@ class Scorer(PythonModel):
         part = Part(records, rows, self.data.decode(records, self.facts))
         return part, predict(self.network, part)
 
-    def scores(self, records: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
-        """Calibrated scores of these rows of already parsed records, shape (rows, …)."""
-        return self.report.scores(self._outputs(records, rows)[1], self.facts)
+    def scores(self, records: pd.DataFrame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Network outputs and calibrated scores of these rows of already parsed records, each of shape (rows, …)."""
+        outputs = self._outputs(records, rows)[1]
+        return outputs, self.report.scores(outputs, self.facts)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
@@ -85,20 +86,21 @@ def load(uri: str) -> Scorer:
 
 _CHILD = """
 import sys, mlflow, numpy, pandas
-uri, records, rows, scores = sys.argv[1:]
+uri, records, rows, scored = sys.argv[1:]
 scorer = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-numpy.save(scores, scorer.scores(pandas.read_parquet(records), numpy.load(rows)))
+outputs, scores = scorer.scores(pandas.read_parquet(records), numpy.load(rows))
+numpy.savez(scored, outputs=outputs, scores=scores)
 """
 
 
-def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores parsed records with the registered version at `uri`, running the code that the version carries.
 
     A process that has imported today's package would silently run today's code on yesterday's network; unless the
     version was made with the `same_code`, it is therefore scored in a child process.
 
     Returns:
-        Calibrated scores, shape (rows, …).
+        Network outputs and calibrated scores, each of shape (rows, …).
 
     Raises:
         RuntimeError: if the version cannot score such records; the message is the last line of what it said.
@@ -106,7 +108,7 @@ def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) ->
     if same_code:
         return load(uri).scores(records, rows)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder, name)) for name in ("records.parquet", "rows.npy", "scores.npy")]
+        paths = [str(Path(folder, name)) for name in ("records.parquet", "rows.npy", "scored.npz")]
         records.to_parquet(paths[0])
         np.save(paths[1], rows)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -115,7 +117,8 @@ def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) ->
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
-        return np.load(paths[2])
+        with np.load(paths[2]) as scored:
+            return scored["outputs"], scored["scores"]
 
 
 mlflow.models.set_model(Scorer())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class Outcome:
     `parts` holds "train", "stopping", "calibration" and "test". `outputs` and `scores` are the network's raw outputs
     and its calibrated scores on test, `baselines` the scores of each baseline there; `bootstrap` holds every metric
     of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise.
+    `fitted` is None and all parts but test are empty where a version was scored that had been trained before.
     """
 
     pipeline: Pipeline
@@ -42,7 +43,7 @@ class Outcome:
     facts: dict[str, Any]
     parts: Mapping[str, Part]
     network: Any
-    fitted: Fitted
+    fitted: Fitted | None
     outputs: np.ndarray
     scores: np.ndarray
     baselines: Mapping[str, np.ndarray]
@@ -83,7 +84,8 @@ def trial(
     """
     clock = Clock()
     domain = pipeline.report
-    facts = {"module": pipeline.module} | pipeline.data.learn(records.iloc[splits.train], settings)
+    facts = {"module": pipeline.module, "settings": asdict(settings)}
+    facts |= pipeline.data.learn(records.iloc[splits.train], settings)
     inputs = pipeline.data.decode(records, facts) if inputs is None else inputs
     stopping, calibration = evaluate.halves(records, splits.validation)
     rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}

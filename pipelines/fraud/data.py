@@ -1,7 +1,7 @@
 """Payments in, records out: roles of columns, checks, the split by time, and the facts learnt from training rows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +180,9 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     """
     roles, delay = records.attrs["roles"], records.attrs["delay_days"] * DAY
     if not roles["time"]:
-        return Splits(*_random_sides(records["label"].to_numpy()), rule="at random, stratified by label")
+        train, validation, test = _random_sides(records["label"].to_numpy())
+        rule = "at random, stratified by label"
+        return replace(judged(records, test), train=train, validation=validation, rule=rule)
     time = records["time"]
     first, last = time.min(), time.max()
     if last.normalize() - first.normalize() >= (WHOLE_DAYS - 1) * DAY:
@@ -203,17 +205,25 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
         "whose label was not known when validation began": int((before & ~known_before).sum()),
         "whose label was not known when test began": int((~before & ~after & ~known_between).sum()),
     }
-    headline = np.ones(len(records), bool)
-    if roles["entities"]:
-        headline[rows[2]] = ~known_customers(records, rows[2])
     rule = f"by time: validation from {_moment(validation, records)}, test from {_moment(test, records)}"
-    return Splits(
-        *rows,
+    return replace(
+        judged(records, rows[2]),
+        train=rows[0],
+        validation=rows[1],
         rule=f"{rule}; labels known after {delay / DAY:g} days",
         left_out={reason: count for reason, count in left_out.items() if count},
-        headline=headline,
-        clusters=tuple(roles["entities"]),
     )
+
+
+def judged(records: pd.DataFrame, test: np.ndarray) -> Splits:
+    """The split that has these rows for test and no others: which of them the headline counts, and what ties them."""
+    roles = records.attrs["roles"]
+    splits = Splits(test[:0], test[:0], test)
+    if not (roles["time"] and roles["entities"]):
+        return splits
+    headline = np.ones(len(records), bool)
+    headline[test] = ~known_customers(records, test)
+    return replace(splits, headline=headline, clusters=tuple(roles["entities"]))
 
 
 def known_customers(records: pd.DataFrame, rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Images in, records out: where they come from, their classes and groups, the split, and requests."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -260,8 +261,13 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     rule = f"as the data name {', '.join(name for name in files.SIDES if name in named)}" if named else ""
     how = "at random by class" + (", whole groups together" if "group" in records else "")
     rule += f"{'; ' if rule else ''}{' and '.join(drawn)} drawn {how}" if drawn else ""
-    clusters = ("group",) if "group" in records else ()
-    return Splits(*(np.flatnonzero(side == name) for name in files.SIDES), rule=rule, clusters=clusters)
+    train, validation, test = (np.flatnonzero(side == name) for name in files.SIDES)
+    return replace(judged(records, test), train=train, validation=validation, rule=rule)
+
+
+def judged(records: pd.DataFrame, test: np.ndarray) -> Splits:
+    """The split that has these rows for test and no others; images of a group are tied."""
+    return Splits(test[:0], test[:0], test, clusters=("group",) if "group" in records else ())
 
 
 def _refuse_small(records: pd.DataFrame, free: np.ndarray, group: pd.Series, classes: list[str]) -> None:

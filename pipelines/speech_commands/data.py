@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -316,11 +317,17 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
         missing = set(range(len(classes))) - set(records["label"][side == name])
         if missing:
             raise InputError(f"No clip of '{classes[min(missing)]}' is in {name}: expected some of every class.")
-    command, splits = records["command"].to_numpy(), [np.flatnonzero(side == name) for name in SIDES]
+    train, validation, test = (np.flatnonzero(side == name) for name in SIDES)
+    splits = judged(records, test)
+    if "group" in records and (count := records["group"].iloc[test][splits.counted].nunique()) < FEW:
+        rule += f"; BEWARE: test has {count} speaker{'s' * (count > 1)} only, and other people may fare otherwise"
+    return replace(splits, train=train, validation=validation, rule=rule)
+
+
+def judged(records: pd.DataFrame, test: np.ndarray) -> Splits:
+    """The split that has these rows for test and no others: commands count, and clips of a speaker are tied."""
     clusters = ("group",) if "group" in records else ()
-    if clusters and (judged := records["group"].iloc[splits[2]][command[splits[2]]].nunique()) < FEW:
-        rule += f"; BEWARE: test has {judged} speaker{'s' * (judged > 1)} only, and other people may fare otherwise"
-    return Splits(*splits, rule=rule, headline=command, clusters=clusters)
+    return Splits(test[:0], test[:0], test, headline=records["command"].to_numpy(), clusters=clusters)
 
 
 def _draw_clips(records: pd.DataFrame, side: np.ndarray, shares: dict[str, float]) -> None:

@@ -60,7 +60,7 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 def metrics(part: Part) -> dict[str, evaluate.Curried]:
     """QLIKE for each horizon, pooled over ticker-days, as a ratio to that of HAR; reads the first three scores."""
-    reference = np.exp(part.inputs["har"][part.rows][:, HAR].astype(np.float64))
+    reference = _har(part)
     return {f"qlike_ratio_har_{h}d": partial(_ratio, reference, place) for place, h in enumerate(HORIZONS)}
 
 
@@ -71,6 +71,11 @@ def _ratio(reference: np.ndarray, place: int, labels: np.ndarray, scores: np.nda
         return float(weights @ losses / (weights @ of_har))
 
     return ratio
+
+
+def _har(part: Part) -> np.ndarray:
+    """HAR's forecasts of the variance, float64 (rows, 3): the network carries its coefficients."""
+    return np.exp(part.inputs["har"][part.rows][:, HAR].astype(np.float64))
 
 
 def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
@@ -119,7 +124,7 @@ def deficit(outcome: Outcome, than: str | float) -> Interval:
 def losses(outcome: Outcome) -> Panel:
     """QLIKE of every model on the headline rows of test, (rows, 3) of each."""
     part = outcome.headline
-    models = {"network": outcome.headline_scores[:, :H]}
+    models = {"network": outcome.headline_scores[:, :H], "har": _har(part)}
     models |= {name: values[outcome.counted] for name, values in outcome.baselines.items()}
     found = {name: qlike(part.labels[:, :H], forecast) for name, forecast in models.items()}
     return Panel(found, part.frame["time"].to_numpy(), HORIZONS)
@@ -164,7 +169,11 @@ def _horizons(which: Sequence[bool]) -> str:
 
 
 def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
-    """Figures, tables and numbers in reading order; see `Outcome`."""
+    """Figures, tables and numbers in reading order; see `Outcome`.
+
+    What rests on the training days, the forecasts of returns that are to be beaten and the trading check, is left out
+    where there are none.
+    """
     panel = losses(outcome)
     yield "loss less that of the baselines", against(outcome, panel)
     table, intervals = by_ticker(outcome, panel)
@@ -178,14 +187,16 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     scored = returns(outcome, quantiles)
     for row in scored[scored["model"] == "network"].to_dict("records"):
         yield f"pinball_{row['horizon']}d", row["pinball, %"] / 100
-        yield f"crps_skill_{row['horizon']}d", row["CRPS skill"].value
+        if "CRPS skill" in row:
+            yield f"crps_skill_{row['horizon']}d", row["CRPS skill"].value
         for coverage in COVERAGES:
             yield f"coverage_{100 * coverage:.0f}_{row['horizon']}d", row[f"within {coverage:.0%}"]
     yield "forecasts of returns", scored
     yield "probability integral transform", _transform(outcome, quantiles["network"])
     yield "fan chart", _fan(outcome)
     yield "direction", direction(outcome)
-    yield from trading.check(outcome)
+    if len(outcome.parts["train"]):
+        yield from trading.check(outcome)
 
 
 def against(outcome: Outcome, panel: Panel) -> pd.DataFrame:
@@ -230,13 +241,15 @@ def return_quantiles(outcome: Outcome) -> dict[str, np.ndarray]:
     returns times the volatility that the pooled linear model forecasts (filtered historical simulation).
     """
     train, part = outcome.parts["train"], outcome.headline
+    own = {"network": _quantiles(outcome.headline_scores)}
+    if not len(train):
+        return own
 
     def scale(of: Part) -> np.ndarray:
         return np.exp(of.inputs["har"][of.rows][:, HAR_POOLED].astype(np.float64) / 2) * np.sqrt(HORIZONS)
 
     standard = np.quantile(train.labels[:, H:] / scale(train), LEVELS, axis=0).T
-    return {
-        "network": _quantiles(outcome.headline_scores),
+    return own | {
         "historical": historical_quantiles(train, LEVELS)(part),
         "har_pooled": standard * scale(part)[..., None],
     }
@@ -254,7 +267,7 @@ def returns(outcome: Outcome, models: dict[str, np.ndarray]) -> pd.DataFrame:
         own, of_history = scores[:, place], scored["historical"][:, place]
         return lambda weights: float(1 - weights @ own / (weights @ of_history))
 
-    skills = _resampled(outcome, skill, scored)
+    skills = _resampled(outcome, skill, scored) if "historical" in scored else None
     rows = []
     for place, h in enumerate(HORIZONS):
         for name, quantiles in models.items():
@@ -262,8 +275,9 @@ def returns(outcome: Outcome, models: dict[str, np.ndarray]) -> pd.DataFrame:
             losses = {
                 "pinball, %": 100 * forecasts.pinball(at, of, LEVELS).mean(),
                 "CRPS, %": 100 * scored[name][:, place].mean(),
-                "CRPS skill": skills.interval(name, str(h)),
             }
+            if skills:
+                losses["CRPS skill"] = skills.interval(name, str(h))
             held = {f"within {c:.0%}": forecasts.inside(at, of, LEVELS, c).mean() for c in COVERAGES}
             rows.append({"horizon": h, "model": name} | losses | held)
     return pd.DataFrame(rows)

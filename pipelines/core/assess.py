@@ -1,0 +1,119 @@
+"""A version on other labelled data: scored as a test set is, and nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines.core import device, manifest, record, scorer, sources, tracking
+from pipelines.core import evaluate as judging
+from pipelines.core.pipeline import InputError, Pipeline, Settings, Splits
+from pipelines.core.rows import Part
+from pipelines.core.sources import Origin
+from pipelines.core.trial import NETWORK, Clock, Outcome
+
+
+def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: str = "") -> None:
+    """Scores a registered version on labelled data and records metrics, intervals and figures; trains nothing.
+
+    Records that the version learnt from are context and are not judged, and neither is their group or, where records
+    have a time, the days before the end of its training: their number is told.
+
+    Args:
+        pipeline: whose version it is.
+        data: Labelled data: demo, the name of a public set, or the path of your own.
+        model: Version to score: champion, or a number.
+        name: Registered model; by default the pipeline's name on your own data, else PIPELINE-DATA.
+    """
+    origin = sources.resolve(data, pipeline, Path.cwd())
+    tracking.connect()
+    version = tracking.find(name or record.registered_name(pipeline, pipeline.settings(), origin), model)
+    scored = scorer.load(version.uri)
+    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in scored.facts["settings"].items()}
+    settings = replace(pipeline.settings(**stored), data=data, name=version.name)
+    settings = replace(settings, examples="ids" if origin.kind == "own" else settings.examples)
+    records = pipeline.data.read(origin.path, settings)
+    print(pipeline.data.describe(records))
+    splits = judged(pipeline, records, version)
+
+    machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
+    with tracking.run(pipeline, origin.name) as run_id:
+        looks = record.begin(pipeline, settings, machine, origin, records, splits)
+        tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
+        outcome = outcome_of(pipeline, records, splits, settings, machine, version, scored)
+        told = _told(outcome, version, origin, looks)
+        own = outcome.bootstrap.interval(NETWORK, pipeline.headline.name)
+        title = f"{origin.name} · {pipeline.headline.short or pipeline.headline.name} {own.value:.3f} · evaluated"
+        record.results(outcome, title, told, {f"version {version.number}": own}, {})
+        tracking.rename(run_id, title, "\n\n".join(told))
+    console = Console()
+    console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(told), highlight=False)
+    console.print(f"`make ui`, then open the report at\n{tracking.link(run_id)}", soft_wrap=True, highlight=False)
+
+
+def judged(pipeline: Pipeline, records: pd.DataFrame, version: tracking.Version) -> Splits:
+    """The split whose test side are the labelled records that the version did not learn from.
+
+    Raises:
+        InputError: where there is none, or where a column that the version reads is missing.
+    """
+    missing = manifest.lacking(records, version)
+    if missing:
+        raise InputError(f"Expected the column '{missing[0]}', which version {version.number} of {version.name} reads.")
+    labelled = (records["label"] >= 0).to_numpy()
+    learnt = manifest.trained_on(version, records) & labelled
+    if not (labelled & ~learnt).any():
+        raise InputError(
+            f"Expected labelled records that version {version.number} of {version.name} did not learn from. Received: "
+            f"{len(records):,} records, {labelled.sum():,} with a label, of which it learnt from {learnt.sum():,}."
+        )
+    reason = f"that version {version.number} learnt from, their groups, and what is from before the end of its training"
+    left_out = {reason: int(learnt.sum())} if learnt.any() else {}
+    splits = pipeline.data.judged(records, np.flatnonzero(labelled & ~learnt))
+    return replace(splits, rule="every labelled record is judged", left_out=left_out)
+
+
+def outcome_of(
+    pipeline: Pipeline,
+    records: pd.DataFrame,
+    splits: Splits,
+    settings: Settings,
+    machine: device.Device,
+    version: tracking.Version,
+    scored: scorer.Scorer,
+) -> Outcome:
+    """The version's scores of the test side, by the code that it carries, and what today's metrics make of them."""
+    clock, rows = Clock(), splits.test
+    inputs = pipeline.data.decode(records, scored.facts)
+    sides = {"train": rows[:0], "stopping": rows[:0], "calibration": rows[:0], "test": rows}
+    parts = {side: Part(records, at, inputs) for side, at in sides.items()}
+    clock.lap("inputs")
+    same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
+    outputs, scores = scorer.score(version.uri, same_code, records, rows)
+    clock.lap("scoring")
+    part = parts["test"].take(splits.counted)
+    clusters = {column: part.frame[column] for column in splits.clusters}
+    models = {NETWORK: scores[splits.counted]}
+    bootstrap = judging.bootstrap(pipeline.report.metrics(part), part.labels, models, part.weights, clusters)
+    clock.lap("intervals")
+    return Outcome(
+        pipeline, settings, machine, splits, scored.facts, parts, scored.network, None, outputs, scores, {}, bootstrap,
+        clock.laps,
+    )  # fmt: skip
+
+
+def _told(outcome: Outcome, version: tracking.Version, origin: Origin, looks: int) -> list[str]:
+    """The run's description: what was scored, and how."""
+    headline = outcome.pipeline.headline.name
+    left_out = "".join(f" Left out: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())
+    caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
+    return [
+        f"**Version {version.number} of {version.name}, scored as it stands.** {headline}: "
+        f"{outcome.bootstrap.interval(NETWORK, headline)} on {len(outcome.headline):,} rows; 95 % interval from"
+        f" {outcome.bootstrap.unit}.",
+        f"Data: {origin.name}.{caution}{left_out} {record.looked_at(looks)}",
+    ]

@@ -1,0 +1,68 @@
+"""A version scored on labelled data: what it says, what it leaves out, and that nothing is trained."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from pipelines.core import assess, run
+from pipelines.core.pipeline import InputError, Settings, discover
+
+PIPELINE = replace(discover("toys")["blobs"], gates=())
+SETTINGS = Settings(epochs=3, learning_rate=0.02, batch_size=128)
+
+
+@pytest.fixture
+def version(store, tmp_path):
+    """A folder with a version of the model `blobs`, and the labelled points that it was made from."""
+    PIPELINE.demo.make(1).to_csv(tmp_path / "old.csv", index=False)
+    run.train(PIPELINE, replace(SETTINGS, data="old.csv"))
+    return store
+
+
+def latest(client):
+    return client.search_runs([client.get_experiment_by_name("blobs").experiment_id])[0]
+
+
+def test_the_figure_is_that_of_the_versions_scores_on_all_new_records(version, tmp_path):
+    new = PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    assess.evaluate(PIPELINE, data="new.csv")
+    recorded = latest(version)
+    told = pd.read_parquet(version.download_artifacts(recorded.info.run_id, "test_predictions.parquet"))
+    assert len(told) == len(new)
+    figures = recorded.data.metrics
+    assert figures["test/roc_auc"] == pytest.approx(roc_auc_score(told["label"], told["network"]))
+    assert figures["test/roc_auc_low"] < figures["test/roc_auc"] < figures["test/roc_auc_high"]
+    assert recorded.info.run_name == f"new · roc_auc {figures['test/roc_auc']:.3f} · evaluated"
+
+
+def test_nothing_is_trained_registered_or_promoted(version, tmp_path):
+    PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000).to_csv("new.csv", index=False)
+    assess.evaluate(PIPELINE, data="new.csv")
+    assert len(version.search_model_versions("name = 'blobs'")) == 1
+    assert not [name for name in latest(version).data.metrics if name.startswith(("train/", "val/", "baseline/"))]
+
+
+def test_records_and_groups_that_the_version_learnt_from_are_not_judged(version, capsys):
+    assess.evaluate(PIPELINE, data="old.csv")
+    told = pd.read_parquet(version.download_artifacts(latest(version).info.run_id, "test_predictions.parquet"))
+    subjects = PIPELINE.demo.make(1)["subject"].to_numpy()
+    assert set(subjects[told["id"]] % 5) == {0}, "the toy's test subjects"
+    assert f"Left out: {np.sum(subjects % 5 > 0):,} that version 1 learnt from" in capsys.readouterr().out
+
+
+def test_data_that_cannot_be_judged_are_refused_and_leave_no_run(version, tmp_path):
+    before = latest(version).info.run_id
+    table = PIPELINE.demo.make(1)
+    table[table["subject"] % 5 > 0].to_csv("learnt.csv", index=False)
+    with pytest.raises(InputError, match=r"did not learn from. Received: [\d,]+ records"):
+        assess.evaluate(PIPELINE, data="learnt.csv")
+    table.drop(columns="class").to_csv("unlabelled.csv", index=False)
+    with pytest.raises(InputError, match="0 with a label"):
+        assess.evaluate(PIPELINE, data="unlabelled.csv")
+    with pytest.raises(InputError, match="no version 7 of a model blobs"):
+        assess.evaluate(PIPELINE, data="old.csv", model="7")
+    assert latest(version).info.run_id == before
