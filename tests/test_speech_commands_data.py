@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.core import checks, evaluate
 from pipelines.core.batches import Batches
@@ -475,8 +477,26 @@ def test_labels_and_the_clips_themselves_stay_as_they_are(train):
     assert not np.array_equal(augmented["clip"], before)
 
 
+def test_a_faster_clip_is_shorter_and_higher_about_its_middle():
+    time = np.arange(RATE) / RATE
+    tone = 10_000 * np.sin(2 * np.pi * 500 * time) * (np.abs(time - 0.5) < 0.25)
+    slow, fast = data.played(np.stack([tone, tone]), np.array([0.8, 1.25]), np.array([0.0, 0.1 * RATE]))
+    for clip, pitch, begin, end in ((slow, 400, 0.5 - 0.25 / 0.8, 0.5 + 0.25 / 0.8), (fast, 625, 0.4, 0.8)):
+        assert np.argmax(np.abs(np.fft.rfft(clip))) == pytest.approx(pitch, abs=2)  # Hz, for a second of sound
+        sounding = np.flatnonzero(np.abs(clip) > 100) / RATE
+        assert sounding[[0, -1]] == pytest.approx([begin, end], abs=0.002)
+
+
+@given(st.integers(-4, 4))
+def test_at_the_same_pace_a_clip_only_moves(later):
+    clip = np.arange(1, 6)
+    found = data.played(clip[None], np.ones(1), np.array([float(later)]))[0]
+    assert found.tolist() == [clip[at - later] if 0 <= at - later < 5 else 0 for at in range(5)]
+
+
 def test_clips_move_by_a_tenth_of_a_second_at_most_and_their_gain_stays_in_range(train, monkeypatch):
     monkeypatch.setattr(data, "NOISY", 0.0)
+    monkeypatch.setattr(data, "PACE", 1.0)
     x = {"clip": np.zeros((400, RATE), np.int16)}
     x["clip"][:, RATE // 2] = 10_000
     found = data.augmentation(train, SETTINGS)(x, np.zeros(400), np.random.default_rng(0))[0]["clip"]
@@ -491,6 +511,7 @@ def test_clips_move_by_a_tenth_of_a_second_at_most_and_their_gain_stays_in_range
 
 def test_noise_comes_at_the_wanted_ratios_for_most_clips(train, monkeypatch):
     monkeypatch.setattr(data, "SHIFT", 0.0)
+    monkeypatch.setattr(data, "PACE", 1.0)
     monkeypatch.setattr(data, "GAINS", (0.0, 0.0))
     clip = 3_000 * np.sin(np.arange(RATE) / 5)
     x = {"clip": np.tile(np.rint(clip).astype(np.int16), (1_000, 1))}
@@ -511,6 +532,7 @@ def test_the_noise_of_training_is_its_own_part_of_the_recordings(train, monkeypa
     train.records.attrs["noise"] = [["late", "late.npy"]]
     monkeypatch.setattr(audio, "noise", lambda rng, count, samples, colour: np.zeros((count, samples), np.float32))
     monkeypatch.setattr(data, "SHIFT", 0.0)
+    monkeypatch.setattr(data, "PACE", 1.0)
     monkeypatch.setattr(data, "GAINS", (0.0, 0.0))
     x = {"clip": np.full((300, RATE), 1_000, np.int16)}
     found = data.augmentation(train, SETTINGS)(x, np.zeros(300), np.random.default_rng(0))[0]["clip"]

@@ -34,6 +34,7 @@ VOICE = "voice "  # begins ids and groups of synthetic voices
 NOISE_PARTS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of each recording, in time
 PIECES = 4  # of a side's part of a recording, each a group of silent clips
 SHIFT, GAINS, RATIOS, NOISY = 0.1, (-12.0, 6.0), (0.0, 30.0), 0.8  # s; dB; dB; share of the clips that get noise
+PACE = 1.15  # most that a clip is played faster or slower
 MADE_NOISE = 30  # s of white, and of pink noise
 
 
@@ -447,8 +448,29 @@ def request(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
 # ------------------------------------------------------------------------------------------------------- augmentation
 
 
+def played(clips: np.ndarray, pace: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Clips played at another pace, as a tape is, and later: speed, pitch and vocal tract differ between speakers.
+
+    Ko, Peddinti, Povey and Khudanpur (2015), Audio augmentation for speech recognition.
+
+    Args:
+        clips: (n, samples).
+        pace: (n,), above 1 is faster and higher.
+        later: (n,), by how many samples the middle moves.
+
+    Returns:
+        float32 (n, samples), linearly interpolated, zero beyond the clips' ends.
+    """
+    at = np.arange(clips.shape[1], dtype=float)
+    middle = at.mean()
+    found = np.empty(clips.shape, np.float32)
+    for into, clip, speed, shift in zip(found, clips, pace, later, strict=True):
+        into[:] = np.interp((at - middle - shift) * speed + middle, at, clip, 0, 0)
+    return found
+
+
 def augmentation(train: Part, settings: Settings) -> Augment:
-    """A function that shifts training clips in time, adds noise and changes their gain, drawn anew for each clip.
+    """A function that changes pace and place of training clips, adds noise and a gain, drawn anew for each clip.
 
     Noise comes from the training part of the recordings of noise, and is white or pink. It is added to NOISY of the
     clips, each at a ratio within RATIOS of the clip's mean power to the noise's, in dB. The function takes and returns
@@ -471,9 +493,7 @@ def augmentation(train: Part, settings: Settings) -> Augment:
         x: dict[str, np.ndarray], y: np.ndarray, rng: np.random.Generator
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         count = len(y)
-        padded = np.pad(x["clip"], ((0, 0), (most, most)))
-        shifted = np.lib.stride_tricks.sliding_window_view(padded, samples, axis=1)
-        clips = shifted[np.arange(count), rng.integers(0, 2 * most, count, endpoint=True)]
+        clips = played(x["clip"], PACE ** rng.uniform(-1, 1, count), rng.integers(-most, most, count, endpoint=True))
         source = rng.integers(len(sources), size=count)
         noise = windows[begins[source] + rng.integers(spans[source])]
         decibels = np.where(rng.random(count) < NOISY, rng.uniform(*RATIOS, count), np.inf)
