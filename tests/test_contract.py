@@ -54,6 +54,16 @@ def test_a_domain_is_a_folder_with_the_fixed_file_set(case):
         assert (folder / "README.md").exists()
 
 
+def test_what_is_judged_of_test_does_not_depend_on_the_other_sides(case):
+    test = case.splits.test
+    alone = case.pipeline.data.judged(case.records, test)
+    assert not len(alone.train)
+    assert not len(alone.validation)
+    np.testing.assert_array_equal(alone.test, test)
+    np.testing.assert_array_equal(alone.counted, case.splits.counted)
+    assert alone.clusters == case.splits.clusters
+
+
 def test_only_the_plumbing_knows_tensorflow_and_mlflow(case):
     for path in Path(case.pipeline.data.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
