@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pipelines.core import evaluate, manifest, scorer, tracking
+from pipelines.core import evaluate, manifest, registry, scorer, tracking
 from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Gate, InputError
 from pipelines.core.trial import NETWORK, Outcome
@@ -35,7 +35,7 @@ class GateResult:
 class Comparison:
     """The new version minus the champion, paired on the same rows; or why the two cannot be compared."""
 
-    champion: tracking.Version
+    champion: registry.Version
     rows: int = 0
     left_out: int = 0
     difference: Interval | None = None
@@ -69,7 +69,7 @@ def gates(outcome: Outcome) -> list[GateResult]:
     return results
 
 
-def compare(outcome: Outcome, champion: tracking.Version) -> Comparison:
+def compare(outcome: Outcome, champion: registry.Version) -> Comparison:
     """Scores the champion on today's headline test rows, leaving out those that it was trained on.
 
     The new version's own training rows are on the other side of its split, which the checks have already proved.
@@ -98,7 +98,7 @@ def compare(outcome: Outcome, champion: tracking.Version) -> Comparison:
     return Comparison(champion, len(part), left_out, ahead, *intervals)
 
 
-def decide(outcome: Outcome, champion: tracking.Version | None) -> Decision:
+def decide(outcome: Outcome, champion: registry.Version | None) -> Decision:
     """Applies the gates, then the comparison with today's champion.
 
     A version that misses a gate is refused. One that misses none is champion if every gate holds and there is no

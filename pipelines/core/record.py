@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, figures, manifest, page, promote, tracking
+from pipelines.core import device, figures, manifest, page, promote, registry, tracking
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
 from pipelines.core.sources import Origin
@@ -62,18 +62,18 @@ def begin(
     return tracking.looks(pipeline, sides["test"])
 
 
-def version(outcome: Outcome, name: str) -> tracking.Version:
+def version(outcome: Outcome, name: str) -> registry.Version:
     """Registers the evaluated network as a new version of the model `name`."""
     facts = outcome.facts
     columns = outcome.pipeline.data.columns(facts)
-    registered = tracking.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
+    registered = registry.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
     tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(facts["features"])}
-    tracking.tag_version(registered, tags)
+    registry.tag_version(registered, tags)
     return registered
 
 
 def finish(
-    outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int, run_id: str
+    outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int, run_id: str
 ) -> None:
     """Logs metrics, figures, tables and predictions, writes the report and names the run; prints the verdict."""
     pipeline, headline = outcome.pipeline, outcome.pipeline.headline
@@ -100,7 +100,7 @@ def finish(
     tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, items)))
     tracking.set_tags({"decision": decision.kind})
     description = "\n\n".join([*told, *_tables(outcome, decision)])
-    tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, description)
+    registry.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, description)
     tracking.rename(run_id, title, description)
 
     console = Console()
@@ -160,7 +160,7 @@ def predictions(outcome: Outcome) -> pd.DataFrame:
     return table
 
 
-def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int) -> list[str]:
+def verdict(outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int) -> list[str]:
     """The verdict in Markdown paragraphs: the decision, what the figures rest on, and a better baseline if any."""
     best, deficit = promote.strongest(outcome)
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())

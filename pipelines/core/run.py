@@ -28,12 +28,12 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
 
     # Imported only now, so that a fault in the data is told at once and not after the seconds that these take.
     with device.quiet():
-        from pipelines.core import checks, manifest, promote, record, tracking
+        from pipelines.core import checks, manifest, promote, record, registry, tracking
         from pipelines.core.trial import trial
 
     tracking.connect()
     name = record.registered_name(pipeline, settings, origin)
-    champion = tracking.champion(name)
+    champion = registry.champion(name)
     splits = manifest.keep_sides(splits, records, champion)
     features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
     splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
@@ -46,5 +46,5 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
         decision = promote.decide(outcome, champion)
         record.finish(outcome, decision, version, origin, looks, run_id)
         if decision.kind == "champion":
-            tracking.crown(version)
+            registry.crown(version)
     return outcome

@@ -1,20 +1,15 @@
-"""The record of a run in MLflow: the only module, `scorer.py` aside, that imports it."""
+"""The record of a run in MLflow: one of the three modules, with `registry` and `scorer`, that import it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
-import json
 import logging
 import os
-import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +19,9 @@ from matplotlib.figure import Figure
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
 
-from pipelines.core.pipeline import InputError, Pipeline
-from pipelines.core.scorer import SCORE
+from pipelines.core.pipeline import Pipeline
 
-CHAMPION = "champion"
-REQUIRED = (
-    *("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow"),
-    *("pillow", "pydicom", "soundfile", "soxr", "requests", "rich"),
-)
-"""Distributions that a logged model is pinned to."""
 UI = "http://127.0.0.1:5000"
 
 
@@ -184,103 +168,6 @@ def rename(run_id: str, name: str, description: str) -> None:
     client = mlflow.MlflowClient()
     client.update_run(run_id, name=name)
     client.set_tag(run_id, "mlflow.note.content", description)
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version, as promotion needs it."""
-
-    name: str
-    number: int
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.number}"
-
-    @staticmethod
-    def of(found: ModelVersion) -> Version:
-        return Version(found.name, int(found.version), found.run_id, dict(found.tags))
-
-
-def signature(columns: Mapping[str, tuple[str, bool]]) -> ModelSignature:
-    """The model's input schema from {column: (type, required)}, with the optional column `score`."""
-    specs = [ColSpec(kind, name, required=required) for name, (kind, required) in columns.items()]
-    return ModelSignature(inputs=Schema([*specs, ColSpec("boolean", SCORE, required=False)]))
-
-
-def register(
-    pipeline: Pipeline,
-    name: str,
-    network: Any,
-    facts: Mapping[str, Any],
-    columns: Mapping[str, tuple[str, bool]],
-    example: pd.DataFrame | None = None,
-) -> Version:
-    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`.
-
-    `columns` are the input schema, as `signature` takes them; `example` holds a few rows of them, if any may be stored.
-    """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stage = Path(folder, "code")
-        for inside, path in package_files(pipeline).items():
-            (stage / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, stage / inside)
-        network.save(Path(folder, "model.keras"))
-        Path(folder, "facts.json").write_text(json.dumps(facts))
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(stage / "pipelines" / "core" / "scorer.py"),
-            artifacts={"network": str(Path(folder, "model.keras")), "facts": str(Path(folder, "facts.json"))},
-            code_paths=[str(path) for path in stage.iterdir()],
-            signature=signature(columns),
-            input_example=example,
-            pip_requirements=requirements(),
-            registered_model_name=name,
-        )
-    client = mlflow.MlflowClient()
-    return Version.of(client.get_model_version(name, str(logged.registered_model_version)))
-
-
-def requirements() -> list[str]:
-    """Pinned requirements of a logged model: what loading and scoring it imports."""
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
-    return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED if name in installed]
-
-
-def tag_version(version: Version, tags: Mapping[str, str], description: str = "") -> None:
-    """Writes tags and, if there is one, the description on a registered version."""
-    client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_model_version_tag(version.name, str(version.number), key, value)
-    if description:
-        client.update_model_version(version.name, str(version.number), description)
-
-
-def champion(name: str) -> Version | None:
-    """The version of `name` that the alias `champion` points at, or None."""
-    try:
-        return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
-    except MlflowException:
-        return None
-
-
-def find(name: str, which: str = CHAMPION) -> Version:
-    """The version of `name` with this number or alias; raises InputError where there is none."""
-    client = mlflow.MlflowClient()
-    try:
-        found = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
-        return Version.of(found(name, which))
-    except MlflowException:
-        held = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise InputError(f"There is no version {which} of a model {name}. Registered models: {held}.") from None
-
-
-def crown(version: Version) -> None:
-    """Moves the alias `champion` to this version."""
-    mlflow.MlflowClient().set_registered_model_alias(version.name, CHAMPION, str(version.number))
 
 
 def looks(pipeline: Pipeline, test_sha256: str) -> int:
