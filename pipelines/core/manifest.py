@@ -62,11 +62,22 @@ def load(version: registry.Version) -> tuple[dict[str, Any], pd.DataFrame]:
 
 
 def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
-    """Whether the version learnt from each record, from its group or from its day, bool (n,).
+    """Whether the version or an ancestor learnt from each record, from its group or from its day, bool (n,).
 
     Learning includes stopping, calibration and thresholds. With a time axis everything up to the last record that it
-    learnt from counts as seen: what happened on those days is no longer news to it.
+    learnt from counts as seen: what happened on those days is no longer news to it. Ancestors are the versions whose
+    weights or data it goes back to; the tag `ancestors` holds their numbers.
+
+    Raises:
+        InputError: if an ancestor has been deleted, since then nobody knows what it learnt from.
     """
+    seen = np.zeros(len(records), bool)
+    for ancestor in version.tags.get("ancestors", "").split():
+        seen |= _trained_on(registry.find(version.name, ancestor), records)
+    return seen | _trained_on(version, records)
+
+
+def _trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
     summary, table = load(version)
     seen = learnt_from(table, records)
     if "time" in records and "time" in summary["validation"]:

@@ -15,34 +15,57 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+import requests
 from matplotlib.figure import Figure
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
+from mlflow.exceptions import MlflowException
 
-from pipelines.core.pipeline import Pipeline
+from pipelines.core.pipeline import InputError, Pipeline
 
 UI = "http://127.0.0.1:5000"
+LOCAL = "sqlite:///"
+CHATTY = {"mlflow": "WARNING", "alembic": "WARNING", "urllib3": "ERROR", "mlflow.system_metrics": "ERROR"}
+"""Loggers, and the level from which they may speak."""
+FAULTS = (MlflowException, requests.RequestException)
+"""What is raised where a store does not take what it is given, or a server does not answer."""
 
 
 def connect(root: Path | None = None) -> Path:
     """Points MLflow at the store below `root` (the working directory), unless the user named another; returns `root`.
 
     The first use creates the database under a lock, since two processes that migrate it at once break it.
+
+    Raises:
+        InputError: if the store does not answer.
     """
     root = root or Path.cwd()
-    folder = root / "mlruns"
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty, level in CHATTY.items():
+        logging.getLogger(chatty).setLevel(level)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        folder.mkdir(exist_ok=True)
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-            mlflow.search_experiments(max_results=1)
+        (root / "mlruns").mkdir(exist_ok=True)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    try:
+        with locked():
+            mlflow.search_experiments(max_results=1)
+    except (*FAULTS, OSError) as error:
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        raise InputError(f"MLflow does not answer at {uri}. Received: {said(error)}") from None
     return root
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Keeps other processes out by a lock beside the database of a local store; a server has none."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if not uri.startswith(LOCAL):
+        yield
+        return
+    with Path(uri.removeprefix(LOCAL)).with_name(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def package_files(pipeline: Pipeline) -> dict[str, Path]:
@@ -77,28 +100,63 @@ def git_commit() -> str:
 
 
 @contextlib.contextmanager
-def run(pipeline: Pipeline, name: str) -> Iterator[str]:
-    """Opens a run in the pipeline's experiment and yields its id.
+def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[str]:
+    """Opens a run in the pipeline's experiment, or goes on with the run `run_id`, and yields its id.
 
     Ctrl-C inside ends the run as KILLED, any other exception as FAILED; both go on to the caller.
     """
     root = connect()
     if mlflow.get_experiment_by_name(pipeline.name) is None:
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
+        local = os.environ["MLFLOW_TRACKING_URI"].startswith(LOCAL)
         place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local else None
         mlflow.create_experiment(pipeline.name, artifact_location=place)
     mlflow.set_experiment(pipeline.name)
     mlflow.set_system_metrics_sampling_interval(5)
-    opened = mlflow.start_run(run_name=name, log_system_metrics=True)
+    opened = mlflow.start_run(run_id, run_name=name, log_system_metrics=run_id is None)
     try:
         yield opened.info.run_id
-    except KeyboardInterrupt:
-        mlflow.end_run("KILLED")
-        raise
-    except BaseException:
-        mlflow.end_run("FAILED")
+    except BaseException as error:
+        with contextlib.suppress(*FAULTS):  # a server that is away hides no other error
+            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     mlflow.end_run("FINISHED")
+
+
+def holds(run_id: str) -> bool:
+    """Whether the store has such a run."""
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
+class Epochs:
+    """Logs the figures of each epoch; from the first on that the server does not take, they wait for `flush`."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, dict[str, float]]] = []
+
+    def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.waiting.append((epoch, dict(figures)))
+        if len(self.waiting) == 1:  # one wait for a server that is away is enough
+            try:
+                self.flush()
+            except FAULTS as error:
+                print(f"MLflow no longer answers ({said(error)}). Training goes on.", flush=True)
+
+    def flush(self) -> None:
+        """Logs what waits."""
+        while self.waiting:
+            log_epoch(*self.waiting[0])
+            self.waiting.pop(0)
+
+
+def said(error: Exception) -> str:
+    """The first line of what went wrong, cut where it gets long."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
@@ -168,6 +226,11 @@ def rename(run_id: str, name: str, description: str) -> None:
     client = mlflow.MlflowClient()
     client.update_run(run_id, name=name)
     client.set_tag(run_id, "mlflow.note.content", description)
+
+
+def fingerprints(run_id: str) -> dict[str, str]:
+    """The run's tags that end in `_sha256`: what it was made from."""
+    return {name: value for name, value in mlflow.get_run(run_id).data.tags.items() if name.endswith("_sha256")}
 
 
 def looks(pipeline: Pipeline, test_sha256: str) -> int:

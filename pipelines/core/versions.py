@@ -1,0 +1,86 @@
+"""What a person does with the registered versions of a pipeline: look at them, promote one, go back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.core import device, registry, tracking
+from pipelines.core.pipeline import InputError, Pipeline
+
+COLUMNS = ("version", "alias", "data", "headline", "decision", "date (UTC)")
+
+
+def history(pipeline: Pipeline, *, name: str = "") -> None:
+    """Shows every version: its data, its headline figure with the interval, what was decided about it and when.
+
+    Args:
+        name: Registered model; by default the one named as the pipeline, or its only one.
+    """
+    tracking.connect()
+    model = registry.model_name(pipeline, name)
+    aliases = registry.aliases(model)
+    table = Table(*COLUMNS, title=model, box=box.SIMPLE)
+    for version in registry.versions(model):
+        tags = version.tags
+        decision = tags.get("decision", "")
+        if tags.get("decided_by") == "person":
+            decision += f", by a person: {tags['reason']}"
+        made = f"{datetime.fromtimestamp(version.created / 1000, UTC):%Y-%m-%d %H:%M}"
+        alias = ", ".join(aliases.get(version.number, []))
+        table.add_row(str(version.number), alias, tags.get("data", ""), tags.get("headline", ""), decision, made)
+    Console().print(table)
+
+
+def promote(pipeline: Pipeline, *, version: int = 0, why: str = "", rollback: bool = False, name: str = "") -> None:
+    """Makes a version champion by your own decision, or goes back to the champion before.
+
+    Args:
+        version: Number of the version to make champion.
+        why: Your reason, which is written on the version.
+        rollback: Go back to the champion before today's.
+        name: Registered model; by default the one named as the pipeline, or its only one.
+    """
+    if rollback == bool(version) or (version and not why.strip()):
+        raise InputError(
+            'promote takes --version N with a reason, --why "…", or --rollback.'
+            f" Received: --version {version}, --why {why!r}, --rollback {rollback}."
+        )
+    tracking.connect()
+    model = registry.model_name(pipeline, name)
+    with tracking.locked():
+        if rollback:
+            _roll_back(model, why)
+        else:
+            _promote(registry.find(model, str(version)), why)
+
+
+def send(pipeline: Pipeline) -> None:
+    """Records what was trained while the MLflow server did not answer, and decides about it."""
+    with device.quiet():
+        from pipelines.core import conclude
+    conclude.send(pipeline)
+
+
+def _promote(version: registry.Version, why: str) -> None:
+    before = registry.champion(version.name)
+    if before and before.number == version.number:
+        raise InputError(f"version {version.number} of {version.name} is the champion already.")
+    registry.crown(version)
+    registry.tag_version(version, _decided("champion", why))
+    instead = f" instead of version {before.number}" if before else ""
+    print(f"Version {version.number} of {version.name} is champion now{instead}, by your decision: {why}")
+
+
+def _roll_back(model: str, why: str) -> None:
+    left, back = registry.rollback(model)
+    registry.tag_version(left, _decided("rolled back", why or f"Rolled back to version {back.number}."))
+    print(f"Version {back.number} of {model} is champion again instead of version {left.number}.")
+
+
+def _decided(decision: str, why: str) -> dict[str, str]:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"decision": decision, "decided_by": "person", "reason": why, "decided_at": now}
