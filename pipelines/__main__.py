@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # seconds, not minutes, until training goes on without a lost server
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # every command prints the link to its report
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow boosted trees manyfold on a busy machine
 }
 """What libraries read while they are imported."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,33 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import record, registry, run, tracking
+from pipelines.core import record, registry, run
 from pipelines.core.pipeline import Gate, InputError, Settings, discover
 
 PIPELINE = discover("toys")["blobs"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 SETTINGS = Settings(epochs=5, learning_rate=0.02, batch_size=128)
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """A database without runs: creating one takes MLflow seconds, copying it nothing."""
-    folder = tmp_path_factory.mktemp("store")
-    code = "from pipelines.core import tracking; tracking.connect()"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, check=True)
-    return folder / "mlruns" / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch, empty_store):
-    """An empty project folder, and a client of its store."""
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(empty_store, tmp_path / "mlruns")
-    monkeypatch.chdir(tmp_path)
-    # Set, so that what `connect` writes into it is undone afterwards.
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    tracking.connect()
-    return mlflow.MlflowClient()
 
 
 def runs(client):
@@ -83,7 +61,10 @@ def test_another_seed_on_the_same_data_is_a_challenger_and_the_champion_stays(st
     run.train(PIPELINE, replace(SETTINGS, seed=1))
     latest = runs(store)[0]
     assert latest.data.tags["decision"] == "challenger"
-    assert "Equal to version 1, which the same data, code and settings made with another seed" in latest.data.tags["mlflow.note.content"]
+    assert (
+        "Equal to version 1, which the same data, code and settings made with another seed"
+        in latest.data.tags["mlflow.note.content"]
+    )
     assert "looked at in 1 earlier run." in latest.data.tags["mlflow.note.content"]
     assert registry.champion("blobs-demo").number == 1
 

@@ -141,10 +141,11 @@ def announce(outcome: Outcome, decision: Decision, version: registry.Version, ti
     """Prints the verdict, and where to read on."""
     headline = outcome.pipeline.headline
     own = outcome.bootstrap.interval(NETWORK, headline.name)
+    how = "`make ui`, then open" if tracking.local() else "Open"
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
     console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
-    console.print(f"Registered as version {version.number} of {version.name}. `make ui`, then open the report at")
+    console.print(f"Registered as version {version.number} of {version.name}. {how} the report at")
     console.print(link, soft_wrap=True, highlight=False)
 
 

@@ -56,11 +56,16 @@ def connect(root: Path | None = None) -> Path:
     return root
 
 
+def local() -> bool:
+    """Whether the store is a database on this machine, and not a server."""
+    return os.environ["MLFLOW_TRACKING_URI"].startswith(LOCAL)
+
+
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """Keeps other processes out by a lock beside the database of a local store; a server has none."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
-    if not uri.startswith(LOCAL):
+    if not local():
         yield
         return
     with Path(uri.removeprefix(LOCAL)).with_name(".lock").open("w") as lock:
@@ -107,8 +112,7 @@ def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[st
     """
     root = connect()
     if mlflow.get_experiment_by_name(pipeline.name) is None:
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith(LOCAL)
-        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local else None
+        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local() else None
         mlflow.create_experiment(pipeline.name, artifact_location=place)
     mlflow.set_experiment(pipeline.name)
     mlflow.set_system_metrics_sampling_interval(5)
@@ -248,7 +252,6 @@ def fetch(run_id: str, artifact: str) -> Path:
 def link(run_id: str) -> str:
     """Address of the run's report in the MLflow UI that `make ui` opens."""
     found = mlflow.get_run(run_id).info
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    base = uri.rstrip("/") if uri.startswith("http") else UI
+    base = UI if local() else os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     page = f"#/experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
     return f"{base}/{page}?workflowType=machine_learning"

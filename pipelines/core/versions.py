@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipelines.core import device, registry, tracking
 from pipelines.core.pipeline import InputError, Pipeline
 
-COLUMNS = ("version", "alias", "data", "headline", "decision", "date (UTC)")
+COLUMNS = ("version", "alias", "data", "headline", "decision")
 
 
 def history(pipeline: Pipeline, *, name: str = "") -> None:
@@ -23,15 +24,13 @@ def history(pipeline: Pipeline, *, name: str = "") -> None:
     tracking.connect()
     model = registry.model_name(pipeline, name)
     aliases = registry.aliases(model)
-    table = Table(*COLUMNS, title=model, box=box.SIMPLE)
+    table = Table(*COLUMNS, Column("date", no_wrap=True), title=model, box=box.SIMPLE)
     for version in registry.versions(model):
         tags = version.tags
-        decision = tags.get("decision", "")
-        if tags.get("decided_by") == "person":
-            decision += f", by a person: {tags['reason']}"
-        made = f"{datetime.fromtimestamp(version.created / 1000, UTC):%Y-%m-%d %H:%M}"
+        made = datetime.fromtimestamp(version.created / 1000, UTC)
         alias = ", ".join(aliases.get(version.number, []))
-        table.add_row(str(version.number), alias, tags.get("data", ""), tags.get("headline", ""), decision, made)
+        row = (str(version.number), alias, tags.get("data", ""), tags.get("headline", ""))
+        table.add_row(*row, _decision(tags), f"{made:%Y-%m-%d}")
     Console().print(table)
 
 
@@ -44,11 +43,10 @@ def promote(pipeline: Pipeline, *, version: int = 0, why: str = "", rollback: bo
         rollback: Go back to the champion before today's.
         name: Registered model; by default the one named as the pipeline, or its only one.
     """
-    if rollback == bool(version) or (version and not why.strip()):
-        raise InputError(
-            'promote takes --version N with a reason, --why "…", or --rollback.'
-            f" Received: --version {version}, --why {why!r}, --rollback {rollback}."
-        )
+    if rollback == bool(version):
+        raise InputError(f"promote takes --version N or --rollback. Received: {'both' if rollback else 'neither'}.")
+    if version and not why.strip():
+        raise InputError('promote --version takes your reason, --why "…". Received: none.')
     tracking.connect()
     model = registry.model_name(pipeline, name)
     with tracking.locked():
@@ -78,7 +76,19 @@ def _promote(version: registry.Version, why: str) -> None:
 def _roll_back(model: str, why: str) -> None:
     left, back = registry.rollback(model)
     registry.tag_version(left, _decided("rolled back", why or f"Rolled back to version {back.number}."))
+    registry.tag_version(back, _decided("champion", why or f"Rolled back from version {left.number}."))
     print(f"Version {back.number} of {model} is champion again instead of version {left.number}.")
+
+
+def _decision(tags: Mapping[str, str]) -> str:
+    """What was decided about a version, by whom or against which champion."""
+    decision = tags.get("decision", "undecided")
+    if tags.get("decided_by") == "person":
+        return f"{decision} by a person: {tags['reason']}"
+    if "verdict" not in tags:
+        return decision
+    than = "than" if tags["verdict"] in ("better", "worse") else "to"
+    return f"{decision}: {tags['verdict']} {than} version {tags['compared_with']}"
 
 
 def _decided(decision: str, why: str) -> dict[str, str]:
