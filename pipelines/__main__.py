@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from pipelines.core.pipeline import InputError, Pipeline, discover
+from pipelines.core.pipeline import InputError, Pipeline, UnrecordedError, discover
 
 T = TypeVar("T")
 
@@ -21,6 +21,9 @@ USAGE = """\
 usage: pipelines list                  every pipeline, and the public data that it can fetch
        pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
        pipelines evaluate NAME --data DATA    score a version on labelled data; trains nothing
+       pipelines history NAME          its versions, how good they are and what was decided about them
+       pipelines promote NAME [flags]  make a version champion by your own decision, or --rollback to the one before
+       pipelines send NAME             record what was trained while the MLflow server did not answer
        pipelines NAME VERB [flags]     what only one pipeline can do, such as speech_commands listen FILE
        pipelines doctor                whether this machine has what a run needs"""
 
@@ -30,6 +33,9 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # without a GPU, even 2 lets an alarming "failed call to cuInit" through
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # seconds, not minutes, until training goes on without a lost server
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # every command prints the link to its report
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait slow boosted trees manyfold on a busy machine
 }
 """What libraries read while they are imported."""
@@ -56,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except UnrecordedError as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("Interrupted: a run that was open is kept as KILLED, and nothing was promoted.", file=sys.stderr)
         return 130
@@ -113,7 +122,12 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
     return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
-AGAIN = {"evaluate": "assess:evaluate"}
+AGAIN = {
+    "evaluate": "assess:evaluate",
+    "history": "versions:history",
+    "promote": "versions:promote",
+    "send": "versions:send",
+}
 """What is done with a pipeline's versions, each by a function `module:name` of pipeline and flags."""
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core import checks, manifest, sources, tracking
+from pipelines.core import checks, manifest, registry, sources
 from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
 
 DROP = Pipeline("toy", "Toy", Settings, Metric("roc_auc"), ())
@@ -404,11 +404,11 @@ def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else(real_d
 # Sides that a champion has fixed
 
 
-def champion(monkeypatch, begin: str, features: str) -> tracking.Version:
+def champion(monkeypatch, begin: str, features: str) -> registry.Version:
     """A version whose test period begins at `begin`."""
     summary = {"test": {"time": [begin, "2024-12-31"]}}
     monkeypatch.setattr(manifest, "load", lambda version: (summary, pd.DataFrame()))
-    return tracking.Version("toy", 7, "run", {"features": features})
+    return registry.Version("toy", 7, "run", {"features": features})
 
 
 def test_what_comes_before_the_test_period_of_the_champion_is_left_out_of_test(monkeypatch):

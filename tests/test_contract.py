@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import tracking
+from pipelines.core import registry, tracking
 from pipelines.core.batches import predict
 from pipelines.core.pipeline import Gate, Pipeline, discover
 from pipelines.core.rows import Part
@@ -230,7 +230,7 @@ def test_the_logged_model_requires_what_its_code_imports(case):
         imported |= new
     tops = {name.split(".")[0] for name in imported} - sys.stdlib_module_names - {"pipelines", "toys"}
     distributions = importlib.metadata.packages_distributions()
-    required = {name.split("==")[0] for name in tracking.requirements()}
+    required = {name.split("==")[0] for name in registry.requirements()}
     assert len(tops) > 3
     assert {top for top in tops if not {found.lower() for found in distributions[top]} & required} == set()
 

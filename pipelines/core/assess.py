@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, manifest, record, scorer, sources, tracking
+from pipelines.core import device, manifest, record, registry, scorer, sources, tracking
 from pipelines.core import evaluate as judging
 from pipelines.core.pipeline import InputError, Pipeline, Settings, Splits
 from pipelines.core.rows import Part
@@ -31,7 +31,7 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
     """
     origin = sources.resolve(data, pipeline, Path.cwd())
     tracking.connect()
-    version = tracking.find(name or record.registered_name(pipeline, pipeline.settings(), origin), model)
+    version = registry.find(name or record.registered_name(pipeline, pipeline.settings(), origin), model)
     scored = scorer.load(version.uri)
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in scored.facts["settings"].items()}
     settings = replace(pipeline.settings(**stored), data=data, name=version.name)
@@ -42,20 +42,22 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
 
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        looks = record.begin(pipeline, settings, machine, origin, records, splits)
+        record.begin(pipeline, settings, machine, origin, records, splits)
+        looks = tracking.looks(pipeline, tracking.fingerprints(run_id)["test_sha256"])
         tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
         outcome = outcome_of(pipeline, records, splits, settings, machine, version, scored)
         told = _told(outcome, version, origin, looks)
         own = outcome.bootstrap.interval(NETWORK, pipeline.headline.name)
-        title = f"{origin.name} · {pipeline.headline.short or pipeline.headline.name} {own.value:.3f} · evaluated"
-        record.results(outcome, title, told, {f"version {version.number}": own}, {})
+        headline = pipeline.headline
+        title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · evaluated"
+        record.publish(outcome, title, told, {f"version {version.number}": own}, record.results(outcome))
         tracking.rename(run_id, title, "\n\n".join(told))
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(told), highlight=False)
     console.print(f"`make ui`, then open the report at\n{tracking.link(run_id)}", soft_wrap=True, highlight=False)
 
 
-def judged(pipeline: Pipeline, records: pd.DataFrame, version: tracking.Version) -> Splits:
+def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version) -> Splits:
     """The split whose test side are the labelled records that the version did not learn from.
 
     Raises:
@@ -83,7 +85,7 @@ def outcome_of(
     splits: Splits,
     settings: Settings,
     machine: device.Device,
-    version: tracking.Version,
+    version: registry.Version,
     scored: scorer.Scorer,
 ) -> Outcome:
     """The version's scores of the test side, by the code that it carries, and what today's metrics make of them."""
@@ -106,7 +108,7 @@ def outcome_of(
     )  # fmt: skip
 
 
-def _told(outcome: Outcome, version: tracking.Version, origin: Origin, looks: int) -> list[str]:
+def _told(outcome: Outcome, version: registry.Version, origin: Origin, looks: int) -> list[str]:
     """The run's description: what was scored, and how."""
     headline = outcome.pipeline.headline.name
     left_out = "".join(f" Left out: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())

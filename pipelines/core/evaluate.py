@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import pdtr
+from scipy.special import ndtri, pdtr
 
 from pipelines.core.pipeline import InputError
 
@@ -141,8 +141,14 @@ class Interval:
         # Two significant digits of the interval's width: more would be noise.
         width = self.high - self.low
         digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 6)) if width > 0 else 3
-        level = "" if self.level == 0.95 else f" at {100 * self.level:g} %"
+        level = "" if self.level == 0.95 else f" at {100 * self.level:.4g} %"
         return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]{level}"
+
+    def widened(self, level: float) -> Interval:
+        """The interval at a higher level, each side drawn out as a normal distribution's would be."""
+        by = ndtri((1 + level) / 2) / ndtri((1 + self.level) / 2)
+        below, above = by * (self.value - self.low), by * (self.high - self.value)
+        return Interval(self.value, self.value - below, self.value + above, level)
 
 
 @dataclass(frozen=True)
@@ -156,25 +162,26 @@ class Bootstrap:
     replicates: dict[tuple[str, str], np.ndarray]
     unit: str
 
-    def interval(self, model: str, metric: str) -> Interval:
+    def interval(self, model: str, metric: str, level: float = 0.95) -> Interval:
         """The metric of one model."""
-        return _interval(metric, self.values[model, metric], self.replicates[model, metric])
+        return _interval(metric, self.values[model, metric], self.replicates[model, metric], level)
 
-    def difference(self, a: str, b: str, metric: str) -> Interval:
+    def difference(self, a: str, b: str, metric: str, level: float = 0.95) -> Interval:
         """Metric of `a` minus metric of `b`, paired: both saw the same resampled rows."""
         draws = self.replicates[a, metric] - self.replicates[b, metric]
-        return _interval(metric, self.values[a, metric] - self.values[b, metric], draws)
+        return _interval(metric, self.values[a, metric] - self.values[b, metric], draws, level)
 
-    def deficit(self, model: str, than: str | float, metric: str, higher: bool = True) -> Interval:
+    def deficit(self, model: str, than: str | float, metric: str, higher: bool = True, level: float = 0.95) -> Interval:
         """How far `model` is behind another model, or behind a fixed figure; negative where it is ahead."""
         if isinstance(than, str):
-            return self.difference(than, model, metric) if higher else self.difference(model, than, metric)
-        own = self.interval(model, metric)
-        behind = Interval(than - own.value, than - own.high, than - own.low)
-        return behind if higher else Interval(-behind.value, -behind.high, -behind.low)
+            better, worse = (than, model) if higher else (model, than)
+            return self.difference(better, worse, metric, level)
+        own = self.interval(model, metric, level)
+        behind = Interval(than - own.value, than - own.high, than - own.low, level)
+        return behind if higher else Interval(-behind.value, -behind.high, -behind.low, level)
 
 
-def _interval(metric: str, value: float, draws: np.ndarray) -> Interval:
+def _interval(metric: str, value: float, draws: np.ndarray, level: float) -> Interval:
     # Percentiles, because they keep to a metric's range, follow its skewness, and need nothing beside the replicates;
     # BCa would ask for the metric without each cluster in turn, many thousand evaluations for a second-order gain.
     if np.isnan(draws).mean(axis=1).max() > 0.1:
@@ -182,9 +189,9 @@ def _interval(metric: str, value: float, draws: np.ndarray) -> Interval:
             f"{metric} has no interval, because a class has so few test records that over a tenth of the resamplings "
             f"held none of it. Received: {int(np.isnan(draws).sum())} such of {draws.size}."
         )
-    low, high = np.nanquantile(draws, [0.025, 0.975], axis=1)
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
     widest = np.argmax(high - low)
-    return Interval(float(value), float(low[widest]), float(high[widest]))
+    return Interval(float(value), float(low[widest]), float(high[widest]), level)
 
 
 def _codes(values: np.ndarray | pd.Series) -> np.ndarray:

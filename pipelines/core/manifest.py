@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.api import types
 from pandas.util import hash_array, hash_pandas_object
 
-from pipelines.core import sources, tracking
+from pipelines.core import registry, sources, tracking
 from pipelines.core.pipeline import InputError, Splits
 
 TABLE, SUMMARY = "manifest.parquet", "manifest.json"
@@ -55,18 +55,29 @@ def describe(records: pd.DataFrame, splits: Splits, origin: sources.Origin) -> t
     return summary, table
 
 
-def load(version: tracking.Version) -> tuple[dict[str, Any], pd.DataFrame]:
+def load(version: registry.Version) -> tuple[dict[str, Any], pd.DataFrame]:
     """The summary and the table that the version's run holds."""
     summary = json.loads(tracking.fetch(version.run_id, SUMMARY).read_text())
     return summary, pd.read_parquet(tracking.fetch(version.run_id, TABLE))
 
 
-def trained_on(version: tracking.Version, records: pd.DataFrame) -> np.ndarray:
-    """Whether the version learnt from each record, from its group or from its day, bool (n,).
+def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
+    """Whether the version or an ancestor learnt from each record, from its group or from its day, bool (n,).
 
     Learning includes stopping, calibration and thresholds. With a time axis everything up to the last record that it
-    learnt from counts as seen: what happened on those days is no longer news to it.
+    learnt from counts as seen: what happened on those days is no longer news to it. Ancestors are the versions whose
+    weights or data it goes back to; the tag `ancestors` holds their numbers.
+
+    Raises:
+        InputError: if an ancestor has been deleted, since then nobody knows what it learnt from.
     """
+    seen = np.zeros(len(records), bool)
+    for ancestor in version.tags.get("ancestors", "").split():
+        seen |= _trained_on(registry.find(version.name, ancestor), records)
+    return seen | _trained_on(version, records)
+
+
+def _trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
     summary, table = load(version)
     seen = learnt_from(table, records)
     if "time" in records and "time" in summary["validation"]:
@@ -74,7 +85,7 @@ def trained_on(version: tracking.Version, records: pd.DataFrame) -> np.ndarray:
     return seen
 
 
-def keep_sides(splits: Splits, records: pd.DataFrame, champion: tracking.Version | None) -> Splits:
+def keep_sides(splits: Splits, records: pd.DataFrame, champion: registry.Version | None) -> Splits:
     """The splits, with every record on the side where the champion's run had it, so that test stays test.
 
     With a time axis sides are periods, and their boundaries only move forward: payments of a test period that would
@@ -109,7 +120,7 @@ def keep_sides(splits: Splits, records: pd.DataFrame, champion: tracking.Version
     return replace(splits, **{side: np.flatnonzero(now == number) for number, side in enumerate(sides)})
 
 
-def lacking(records: pd.DataFrame, champion: tracking.Version) -> list[str]:
+def lacking(records: pd.DataFrame, champion: registry.Version) -> list[str]:
     """Columns that the champion reads and the records do not have."""
     return sorted(set(champion.tags.get("features", "").split("\n")) - {"", *records.columns})
 

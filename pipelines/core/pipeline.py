@@ -23,6 +23,10 @@ class InputError(Exception):
     """A user's mistake, said in one sentence; the command line prints it and exits with code 2."""
 
 
+class UnrecordedError(Exception):
+    """What was done is kept but not on record yet; the command line prints how to go on and exits with code 1."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of merit. Its direction is written down, never guessed from its name."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import pandas as pd
 
-from pipelines.core import evaluate, manifest, scorer, tracking
+from pipelines.core import evaluate, manifest, registry, scorer, tracking
 from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Gate, InputError
 from pipelines.core.trial import NETWORK, Outcome
 
 FEWEST_ROWS = 200
 """Test rows that neither version was trained on, below which two versions are not compared."""
+RESAMPLINGS, MOST_RESAMPLINGS = 500, 10_000
+"""Resamplings of a comparison at 95 %, and at most: a stricter level needs more, to have as many beyond its ends."""
+FINGERPRINTS = ("data_sha256", "code_sha256", "settings_sha256", "ancestors")
+"""Tags of a version that say what it was made from, its seed aside."""
+
+Verdict = Literal["better", "equal", "worse", "not comparable"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,65 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The new version minus the champion, paired on the same rows; or why the two cannot be compared."""
+    """The new version minus the champion, paired on the same rows; or why the two cannot be compared.
 
-    champion: tracking.Version
+    `looks` counts the earlier runs that were judged on the same test set, for which `difference` has a stricter level.
+    """
+
+    champion: registry.Version
+    looks: int = 0
     rows: int = 0
     left_out: int = 0
     difference: Interval | None = None
     own: Interval | None = None
     other: Interval | None = None
     why_not: str = ""
+    twin: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.twin:
+            return "equal"
+        if self.difference is None:
+            return "not comparable"
+        if self.difference.low > 0:
+            return "better"
+        return "worse" if self.difference.high < 0 else "equal"
+
+    def __str__(self) -> str:
+        name = f"version {self.champion.number}"
+        if self.verdict == "not comparable":
+            return f"Not comparable with {name}: {self.why_not}."
+        told = self.why_not
+        if self.difference:
+            told = (
+                f"difference {self.difference} on {self.rows:,} test rows, {self.left_out:,} left out" + self._level()
+            )
+        if self.twin:
+            return f"Equal to {name}, which the same data, code and settings made with another seed: {told}."
+        how = {"better": "Better than", "worse": "Worse than", "equal": "Equal, as far as can be told, to"}
+        return f"{how[self.verdict]} {name}: {told}."
+
+    def _level(self) -> str:
+        if not self.looks:
+            return ""
+        looks = "1 earlier look" if self.looks == 1 else f"{self.looks} earlier looks"
+        far = self.looks + 1 > MOST_RESAMPLINGS // RESAMPLINGS
+        ends = f", with ends beyond what {MOST_RESAMPLINGS:,} resamplings support" if far else ""
+        return f"; its level is for {looks} at this test set (Bonferroni){ends}"
+
+    def tags(self) -> dict[str, str]:
+        """What the version and its run keep of it."""
+        figures = {"figure": self.own, "champion_figure": self.other, "difference": self.difference}
+        return {
+            "verdict": self.verdict,
+            "compared_with": str(self.champion.number),
+            "champion_data_sha256": self.champion.tags.get("data_sha256", ""),
+            "compared_rows": str(self.rows),
+            "left_out_rows": str(self.left_out),
+            "earlier_looks": str(self.looks),
+            **{name: str(interval) for name, interval in figures.items() if interval},
+        }
 
 
 @dataclass(frozen=True)
@@ -69,59 +126,70 @@ def gates(outcome: Outcome) -> list[GateResult]:
     return results
 
 
-def compare(outcome: Outcome, champion: tracking.Version) -> Comparison:
-    """Scores the champion on today's headline test rows, leaving out those that it was trained on.
-
-    The new version's own training rows are on the other side of its split, which the checks have already proved.
-    """
+def compare(outcome: Outcome, version: registry.Version, champion: registry.Version, looks: int) -> Comparison:
+    """Scores the champion on today's headline test rows that neither it, nor `version`, nor an ancestor learnt from."""
+    twin = all(version.tags.get(name) == champion.tags.get(name) for name in FINGERPRINTS)
+    judged = Comparison(champion, looks, twin=twin)
     part = outcome.headline
     missing = manifest.lacking(part.records, champion)
     if missing:
-        return Comparison(champion, why_not=f"it reads the column '{missing[0]}', which these records lack")
-    unseen = ~manifest.trained_on(champion, part.frame)
-    part, own = part.take(unseen), outcome.headline_scores[unseen]
-    left_out = int((~unseen).sum())
-    if len(part) < FEWEST_ROWS:
-        why = f"only {len(part)} of {len(unseen)} test rows were not used to train it, {FEWEST_ROWS} are needed"
-        return Comparison(champion, len(part), left_out, why_not=why)
-    same_code = champion.tags.get("code_sha256") == tracking.code_sha256(outcome.pipeline)
+        return replace(judged, why_not=f"it reads the column '{missing[0]}', which these records lack")
     try:
+        unseen = ~(manifest.trained_on(champion, part.frame) | manifest.trained_on(version, part.frame))
+        part, own = part.take(unseen), outcome.headline_scores[unseen]
+        judged = replace(judged, rows=len(part), left_out=int((~unseen).sum()))
+        if len(part) < FEWEST_ROWS:
+            why = f"only {len(part)} of {len(unseen)} test rows are new to both, {FEWEST_ROWS} are needed"
+            return replace(judged, why_not=why)
+        same_code = champion.tags.get("code_sha256") == tracking.code_sha256(outcome.pipeline)
         _, other = scorer.score(champion.uri, same_code, part.records, part.rows)
         metric = outcome.pipeline.headline
         metrics = {metric.name: outcome.pipeline.report.metrics(part)[metric.name]}
         clusters = {name: part.frame[name] for name in outcome.splits.clusters}
-        both = evaluate.bootstrap(metrics, part.labels, {"new": own, "champion": other}, part.weights, clusters)
-        ahead = both.deficit("champion", "new", metric.name, metric.higher)
-        intervals = (both.interval("new", metric.name), both.interval("champion", metric.name))
+        scores = {"new": own, "champion": other}
+        count = min(RESAMPLINGS * (looks + 1), MOST_RESAMPLINGS)
+        both = evaluate.bootstrap(metrics, part.labels, scores, part.weights, clusters, count)
+        return replace(
+            judged,
+            difference=stricter(partial(both.deficit, "champion", "new", metric.name, metric.higher), looks),
+            own=both.interval("new", metric.name),
+            other=both.interval("champion", metric.name),
+        )
     except (InputError, RuntimeError) as error:
-        return Comparison(champion, len(part), left_out, why_not=f"scoring it failed: {error}")
-    return Comparison(champion, len(part), left_out, ahead, *intervals)
+        return replace(judged, why_not=f"scoring it failed: {error}")
 
 
-def decide(outcome: Outcome, champion: tracking.Version | None) -> Decision:
+def stricter(interval: Callable[..., Interval], looks: int) -> Interval:
+    """The `interval(level=…)` that decides after so many earlier looks at the same rows.
+
+    Bonferroni: the chance of a false promotion in all looks together stays at that of one interval at 95 %. Beyond
+    the level that MOST_RESAMPLINGS can support, the interval is widened as a normal one would be.
+    """
+    supported = min(looks + 1, MOST_RESAMPLINGS // RESAMPLINGS)
+    found = interval(level=1 - 0.05 / supported)
+    return found if supported == looks + 1 else found.widened(1 - 0.05 / (looks + 1))
+
+
+def decide(outcome: Outcome, version: registry.Version, champion: registry.Version | None, looks: int = 0) -> Decision:
     """Applies the gates, then the comparison with today's champion.
 
     A version that misses a gate is refused. One that misses none is champion if every gate holds and there is no
-    champion yet, or if the lower bound of its paired difference with the champion is above 0; else a challenger.
+    champion yet, or if the lower bound of its paired difference with the champion is above 0; else a challenger, as
+    is one that differs from the champion by its seed alone.
     """
     results = gates(outcome)
     missed = [str(result) for result in results if result.state == "missed"]
     undecided = [str(result) for result in results if result.state == "undecided"]
-    comparison = compare(outcome, champion) if champion else None
+    comparison = compare(outcome, version, champion, looks) if champion else None
+    told = f" {comparison}" if comparison else ""
     if missed:
-        return Decision("refused", f"A gate is missed ({'; '.join(missed)}).", results, comparison)
+        return Decision("refused", f"A gate is missed ({'; '.join(missed)}).{told}", results, comparison)
     if undecided:
-        return Decision("challenger", f"A gate is undecided ({'; '.join(undecided)}).", results, comparison)
+        return Decision("challenger", f"A gate is undecided ({'; '.join(undecided)}).{told}", results, comparison)
     if comparison is None:
         return Decision("champion", "Every gate holds and there was no champion yet.", results)
-    name = f"version {comparison.champion.number}"
-    if comparison.difference is None:
-        return Decision("challenger", f"Not comparable with {name}: {comparison.why_not}.", results, comparison)
-    told = f"{comparison.difference} on {comparison.rows:,} rows"
-    if comparison.difference.low > 0:
-        return Decision("champion", f"Better than {name} by {told}.", results, comparison)
-    verdict = "Worse than" if comparison.difference.high < 0 else "Not measurably better than"
-    return Decision("challenger", f"{verdict} {name}: difference {told}.", results, comparison)
+    kind: Literal["challenger", "champion"] = "champion" if comparison.verdict == "better" else "challenger"
+    return Decision(kind, str(comparison), results, comparison)
 
 
 def strongest(outcome: Outcome) -> tuple[str, Interval]:

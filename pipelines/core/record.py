@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +13,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, figures, manifest, page, promote, tracking
+from pipelines.core import device, figures, manifest, page, promote, registry, tracking
+from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
 from pipelines.core.sources import Origin
@@ -20,6 +23,8 @@ from pipelines.core.trial import NETWORK, Outcome
 PREDICTIONS = "test_predictions.parquet"
 EXAMPLES = 5
 """Records that the logged model's input example asks for."""
+INCIDENTAL = {"seed", "data", "name", "examples"}
+"""Settings that may differ between two networks of the same data, code and settings."""
 
 
 def registered_name(pipeline: Pipeline, settings: Settings, origin: Origin) -> str:
@@ -37,13 +42,11 @@ def begin(
     origin: Origin,
     records: pd.DataFrame,
     splits: Splits,
-) -> int:
-    """Logs what is known before training: settings, device, versions, data and which record is on which side.
-
-    Returns how many earlier runs have looked at the same test set.
-    """
+) -> None:
+    """Logs what is known before training: settings, device, versions, data and which record is on which side."""
     summary, table = manifest.describe(records, splits, origin)
     sides = {side: summary[side]["sha256"] for side in splits.sides()}
+    data_sha256 = hashlib.sha256("".join(sides.values()).encode()).hexdigest()
     tracking.set_tags(
         {
             "pipeline": pipeline.name,
@@ -51,76 +54,112 @@ def begin(
             "origin": origin.kind,
             "headline": pipeline.headline.name,
             "test_sha256": sides["test"],
+            "data_sha256": data_sha256,
+            "settings_sha256": settings_sha256(settings),
         }
     )
     tracking.log_params(asdict(settings) | asdict(machine) | device.versions())
-    tracking.log_params({"data_sha256": summary["sha256"], "split": splits.rule, "git_commit": tracking.git_commit()})
+    tracking.log_params({"data_sha256": data_sha256, "split": splits.rule, "git_commit": tracking.git_commit()})
     for side, sha256 in sides.items():
         tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
     tracking.log_json(manifest.SUMMARY, summary)
     tracking.log_parquet(manifest.TABLE, table)
-    return tracking.looks(pipeline, sides["test"])
 
 
-def version(outcome: Outcome, name: str) -> tracking.Version:
-    """Registers the evaluated network as a new version of the model `name`."""
-    facts = outcome.facts
+def settings_sha256(settings: Settings) -> str:
+    """Digest of the settings that make a network what it is, its seed aside."""
+    kept = {name: value for name, value in asdict(settings).items() if name not in INCIDENTAL}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registry.Version:
+    """Registers the evaluated network as a new version of the model `name`; once for a run."""
+    facts, headline = outcome.facts, outcome.pipeline.headline
     columns = outcome.pipeline.data.columns(facts)
-    registered = tracking.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
-    tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(facts["features"])}
-    tracking.tag_version(registered, tags)
-    return registered
+    registered = registry.of_run(name, run_id) or registry.register(
+        outcome.pipeline, name, outcome.network, facts, columns, _example(outcome)
+    )
+    tags = {
+        "code_sha256": tracking.code_sha256(outcome.pipeline),
+        "features": "\n".join(facts["features"]),
+        "data": origin.name,
+        "headline": f"{headline.short or headline.name} {outcome.bootstrap.interval(NETWORK, headline.name)}",
+    }
+    return registry.tag_version(registered, tags | tracking.fingerprints(run_id))
 
 
-def finish(
-    outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int, run_id: str
-) -> None:
-    """Logs what the test set says, writes the report and names the run; prints the verdict."""
-    headline = outcome.pipeline.headline
-    own = outcome.bootstrap.interval(NETWORK, headline.name)
-    told = verdict(outcome, decision, version, origin, looks)
-    title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · {decision.kind}"
-    description = "\n\n".join([*told, *_tables(outcome, decision)])
-    results(outcome, title, told, _headlines(outcome, decision), {"gates": promote.frame(decision.gates)})
-    tracking.set_tags({"decision": decision.kind})
-    tracking.tag_version(version, {"decision": decision.kind, "reason": decision.reason}, description)
-    tracking.rename(run_id, title, description)
-
-    console = Console()
-    console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
-    console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
-    console.print(f"Registered as version {version.number} of {version.name}. `make ui`, then open the report at")
-    console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
-
-
-def results(
-    outcome: Outcome, title: str, told: Sequence[str], headlines: Mapping[str, Any], more: Mapping[str, pd.DataFrame]
-) -> None:
-    """Logs metrics, figures, tables and predictions, and the page that shows them.
-
-    Args:
-        outcome: what to tell of.
-        title: of the page.
-        told: the page's first paragraphs, in Markdown.
-        headlines: the headline's interval of each model.
-        more: tables that follow the figure of the headlines, by name.
-    """
-    pipeline, headline = outcome.pipeline, outcome.pipeline.headline
+def results(outcome: Outcome) -> list[tuple[str, Any]]:
+    """Logs metrics, figures, tables and predictions; returns what the report shows, by name."""
     tracking.log_metrics(metrics(outcome))
-    items: list[tuple[str, Any]] = [("headline", figures.headline_bars(headlines, headline.name, headline.higher))]
-    items += more.items()
-    for name, item in pipeline.report.report(outcome):
+    items = []
+    for name, item in outcome.pipeline.report.report(outcome):
         if isinstance(item, int | float | np.number):
             tracking.log_metrics({f"test/{name}": float(item)})
         else:
             items.append((name, item))
     if outcome.fitted:
         items.append(("learning curves", figures.learning_curves(outcome.fitted.epochs)))
-    for name, item in items:
-        tracking.log_item(name.replace(" ", "_"), item)
+    _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
-    tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, items)))
+    return items
+
+
+def finish(
+    outcome: Outcome,
+    decision: Decision,
+    version: registry.Version,
+    origin: Origin,
+    looks: int,
+    items: Sequence[tuple[str, Any]],
+    run_id: str,
+) -> str:
+    """Writes the decision on the run and on the version, with the report around `items`; returns the run's name."""
+    headline = outcome.pipeline.headline
+    told = verdict(outcome, decision, version, origin, looks)
+    value = outcome.bootstrap.values[NETWORK, headline.name]
+    title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
+    gates = ("gates", promote.frame(decision.gates))
+    _log([gates])
+    publish(outcome, title, told, _headlines(outcome, decision), [gates, *items])
+    tags = {"decision": decision.kind, "reason": decision.reason, "decided_by": "rule"}
+    tags |= decision.comparison.tags() if decision.comparison else {}
+    tracking.set_tags(tags)
+    description = "\n\n".join([*told, *_tables(outcome, decision)])
+    registry.tag_version(version, tags, description)
+    tracking.rename(run_id, title, description)
+    return title
+
+
+def publish(
+    outcome: Outcome,
+    title: str,
+    told: Sequence[str],
+    headlines: Mapping[str, Interval],
+    items: Sequence[tuple[str, Any]],
+) -> None:
+    """Logs the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
+    metric = outcome.pipeline.headline
+    bars = ("headline", figures.headline_bars(headlines, metric.name, metric.higher))
+    _log([bars])
+    tracking.log_text("report.html", page.render(title, "\n\n".join(told), _sections(outcome, [bars, *items])))
+
+
+def _log(items: Sequence[tuple[str, Any]]) -> None:
+    for name, item in items:
+        tracking.log_item(name.replace(" ", "_"), item)
+
+
+def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, link: str) -> None:
+    """Prints the verdict, and where to read on."""
+    headline = outcome.pipeline.headline
+    own = outcome.bootstrap.interval(NETWORK, headline.name)
+    how = "`make ui`, then open" if tracking.local() else "Open"
+    console = Console()
+    console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
+    console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
+    console.print(f"Registered as version {version.number} of {version.name}. {how} the report at")
+    console.print(link, soft_wrap=True, highlight=False)
 
 
 def metrics(outcome: Outcome) -> dict[str, float]:
@@ -172,7 +211,7 @@ def predictions(outcome: Outcome) -> pd.DataFrame:
     return table
 
 
-def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, origin: Origin, looks: int) -> list[str]:
+def verdict(outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int) -> list[str]:
     """The verdict in Markdown paragraphs: the decision, what the figures rest on, and a better baseline if any."""
     best, deficit = promote.strongest(outcome)
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())

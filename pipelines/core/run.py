@@ -28,23 +28,21 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
 
     # Imported only now, so that a fault in the data is told at once and not after the seconds that these take.
     with device.quiet():
-        from pipelines.core import checks, manifest, promote, record, tracking
+        from pipelines.core import checks, manifest, record, registry, tracking
+        from pipelines.core.conclude import Trained, conclude
         from pipelines.core.trial import trial
 
     tracking.connect()
     name = record.registered_name(pipeline, settings, origin)
-    champion = tracking.champion(name)
+    champion = registry.champion(name)
     splits = manifest.keep_sides(splits, records, champion)
     features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
     splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
 
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        looks = record.begin(pipeline, settings, machine, origin, records, splits)
-        outcome = trial(pipeline, records, splits, settings, machine, tracking.log_epoch)
-        version = record.version(outcome, name)
-        decision = promote.decide(outcome, champion)
-        record.finish(outcome, decision, version, origin, looks, run_id)
-        if decision.kind == "champion":
-            tracking.crown(version)
+        record.begin(pipeline, settings, machine, origin, records, splits)
+        epochs = tracking.Epochs()
+        outcome = trial(pipeline, records, splits, settings, machine, epochs)
+        conclude(Trained(outcome, origin, name, run_id, epochs), champion)
     return outcome

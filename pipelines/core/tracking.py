@@ -1,64 +1,76 @@
-"""The record of a run in MLflow: the only module, `scorer.py` aside, that imports it."""
+"""The record of a run in MLflow: one of the three modules, with `registry` and `scorer`, that import it."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
-import json
 import logging
 import os
-import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+import requests
 from matplotlib.figure import Figure
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, Schema
 
 from pipelines.core.pipeline import InputError, Pipeline
-from pipelines.core.scorer import SCORE
 
-CHAMPION = "champion"
-REQUIRED = (
-    *("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow"),
-    *("pillow", "pydicom", "soundfile", "soxr", "requests", "rich"),
-)
-"""Distributions that a logged model is pinned to."""
 UI = "http://127.0.0.1:5000"
+LOCAL = "sqlite:///"
+CHATTY = {"mlflow": "WARNING", "alembic": "WARNING", "urllib3": "ERROR", "mlflow.system_metrics": "ERROR"}
+"""Loggers, and the level from which they may speak."""
+FAULTS = (MlflowException, requests.RequestException)
+"""What is raised where a store does not take what it is given, or a server does not answer."""
 
 
 def connect(root: Path | None = None) -> Path:
     """Points MLflow at the store below `root` (the working directory), unless the user named another; returns `root`.
 
     The first use creates the database under a lock, since two processes that migrate it at once break it.
+
+    Raises:
+        InputError: if the store does not answer.
     """
     root = root or Path.cwd()
-    folder = root / "mlruns"
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty, level in CHATTY.items():
+        logging.getLogger(chatty).setLevel(level)
     if not os.environ.get("MLFLOW_TRACKING_URI"):
-        folder.mkdir(exist_ok=True)
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
-            mlflow.search_experiments(max_results=1)
+        (root / "mlruns").mkdir(exist_ok=True)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{root / 'mlruns' / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    try:
+        with locked():
+            mlflow.search_experiments(max_results=1)
+    except (*FAULTS, OSError) as error:
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        raise InputError(f"MLflow does not answer at {uri}. Received: {said(error)}") from None
     return root
+
+
+def local() -> bool:
+    """Whether the store is a database on this machine, and not a server."""
+    return os.environ["MLFLOW_TRACKING_URI"].startswith(LOCAL)
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Keeps other processes out by a lock beside the database of a local store; a server has none."""
+    uri = os.environ["MLFLOW_TRACKING_URI"]
+    if not local():
+        yield
+        return
+    with Path(uri.removeprefix(LOCAL)).with_name(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def package_files(pipeline: Pipeline) -> dict[str, Path]:
@@ -93,28 +105,62 @@ def git_commit() -> str:
 
 
 @contextlib.contextmanager
-def run(pipeline: Pipeline, name: str) -> Iterator[str]:
-    """Opens a run in the pipeline's experiment and yields its id.
+def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[str]:
+    """Opens a run in the pipeline's experiment, or goes on with the run `run_id`, and yields its id.
 
     Ctrl-C inside ends the run as KILLED, any other exception as FAILED; both go on to the caller.
     """
     root = connect()
     if mlflow.get_experiment_by_name(pipeline.name) is None:
-        local = os.environ["MLFLOW_TRACKING_URI"].startswith("sqlite:")
-        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local else None
+        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local() else None
         mlflow.create_experiment(pipeline.name, artifact_location=place)
     mlflow.set_experiment(pipeline.name)
     mlflow.set_system_metrics_sampling_interval(5)
-    opened = mlflow.start_run(run_name=name, log_system_metrics=True)
+    opened = mlflow.start_run(run_id, run_name=name, log_system_metrics=run_id is None)
     try:
         yield opened.info.run_id
-    except KeyboardInterrupt:
-        mlflow.end_run("KILLED")
-        raise
-    except BaseException:
-        mlflow.end_run("FAILED")
+    except BaseException as error:
+        with contextlib.suppress(*FAULTS):  # a server that is away hides no other error
+            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     mlflow.end_run("FINISHED")
+
+
+def holds(run_id: str) -> bool:
+    """Whether the store has such a run."""
+    try:
+        mlflow.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
+class Epochs:
+    """Logs the figures of each epoch; from the first on that the server does not take, they wait for `flush`."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, dict[str, float]]] = []
+
+    def __call__(self, epoch: int, figures: Mapping[str, float]) -> None:
+        self.waiting.append((epoch, dict(figures)))
+        if len(self.waiting) == 1:  # one wait for a server that is away is enough
+            try:
+                self.flush()
+            except FAULTS as error:
+                print(f"MLflow no longer answers ({said(error)}). Training goes on.", flush=True)
+
+    def flush(self) -> None:
+        """Logs what waits."""
+        while self.waiting:
+            log_epoch(*self.waiting[0])
+            self.waiting.pop(0)
+
+
+def said(error: Exception) -> str:
+    """The first line of what went wrong, cut where it gets long."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
@@ -186,101 +232,9 @@ def rename(run_id: str, name: str, description: str) -> None:
     client.set_tag(run_id, "mlflow.note.content", description)
 
 
-@dataclass(frozen=True)
-class Version:
-    """A registered version, as promotion needs it."""
-
-    name: str
-    number: int
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def uri(self) -> str:
-        return f"models:/{self.name}/{self.number}"
-
-    @staticmethod
-    def of(found: ModelVersion) -> Version:
-        return Version(found.name, int(found.version), found.run_id, dict(found.tags))
-
-
-def signature(columns: Mapping[str, tuple[str, bool]]) -> ModelSignature:
-    """The model's input schema from {column: (type, required)}, with the optional column `score`."""
-    specs = [ColSpec(kind, name, required=required) for name, (kind, required) in columns.items()]
-    return ModelSignature(inputs=Schema([*specs, ColSpec("boolean", SCORE, required=False)]))
-
-
-def register(
-    pipeline: Pipeline,
-    name: str,
-    network: Any,
-    facts: Mapping[str, Any],
-    columns: Mapping[str, tuple[str, bool]],
-    example: pd.DataFrame | None = None,
-) -> Version:
-    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`.
-
-    `columns` are the input schema, as `signature` takes them; `example` holds a few rows of them, if any may be stored.
-    """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stage = Path(folder, "code")
-        for inside, path in package_files(pipeline).items():
-            (stage / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, stage / inside)
-        network.save(Path(folder, "model.keras"))
-        Path(folder, "facts.json").write_text(json.dumps(facts))
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(stage / "pipelines" / "core" / "scorer.py"),
-            artifacts={"network": str(Path(folder, "model.keras")), "facts": str(Path(folder, "facts.json"))},
-            code_paths=[str(path) for path in stage.iterdir()],
-            signature=signature(columns),
-            input_example=example,
-            pip_requirements=requirements(),
-            registered_model_name=name,
-        )
-    client = mlflow.MlflowClient()
-    return Version.of(client.get_model_version(name, str(logged.registered_model_version)))
-
-
-def requirements() -> list[str]:
-    """Pinned requirements of a logged model: what loading and scoring it imports."""
-    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
-    return [f"{name}=={importlib.metadata.version(name)}" for name in REQUIRED if name in installed]
-
-
-def tag_version(version: Version, tags: Mapping[str, str], description: str = "") -> None:
-    """Writes tags and, if there is one, the description on a registered version."""
-    client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_model_version_tag(version.name, str(version.number), key, value)
-    if description:
-        client.update_model_version(version.name, str(version.number), description)
-
-
-def champion(name: str) -> Version | None:
-    """The version of `name` that the alias `champion` points at, or None."""
-    try:
-        return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
-    except MlflowException:
-        return None
-
-
-def find(name: str, which: str = CHAMPION) -> Version:
-    """The version of `name` with this number or alias; raises InputError where there is none."""
-    client = mlflow.MlflowClient()
-    try:
-        found = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
-        return Version.of(found(name, which))
-    except MlflowException:
-        held = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise InputError(f"There is no version {which} of a model {name}. Registered models: {held}.") from None
-
-
-def crown(version: Version) -> None:
-    """Moves the alias `champion` to this version."""
-    mlflow.MlflowClient().set_registered_model_alias(version.name, CHAMPION, str(version.number))
+def fingerprints(run_id: str) -> dict[str, str]:
+    """The run's tags that end in `_sha256`: what it was made from."""
+    return {name: value for name, value in mlflow.get_run(run_id).data.tags.items() if name.endswith("_sha256")}
 
 
 def looks(pipeline: Pipeline, test_sha256: str) -> int:
@@ -298,7 +252,6 @@ def fetch(run_id: str, artifact: str) -> Path:
 def link(run_id: str) -> str:
     """Address of the run's report in the MLflow UI that `make ui` opens."""
     found = mlflow.get_run(run_id).info
-    uri = os.environ["MLFLOW_TRACKING_URI"]
-    base = uri.rstrip("/") if uri.startswith("http") else UI
+    base = UI if local() else os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     page = f"#/experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
     return f"{base}/{page}?workflowType=machine_learning"

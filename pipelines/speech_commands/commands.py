@@ -33,11 +33,11 @@ def listen(arguments: Sequence[str]) -> int:
     from pipelines.core import device
 
     with device.quiet():
-        from pipelines.core import scorer, tracking
+        from pipelines.core import registry, scorer, tracking
         from pipelines.speech_commands import audio, report, stream
 
         tracking.connect()
-        recogniser = scorer.load(tracking.find(asked.name, asked.version).uri)
+        recogniser = scorer.load(registry.find(asked.name, asked.version).uri)
     facts = recogniser.facts
     rate, samples = facts["sample_rate"], facts["samples"]
 
