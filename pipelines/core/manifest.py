@@ -10,27 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pandas.util import hash_array, hash_pandas_object
+from pandas.util import hash_pandas_object
 
 from pipelines.core import sources, tracking
 from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.records import hashes, plain, record_hashes
 
 TABLE, SUMMARY = "manifest.parquet", "manifest.json"
-CANONICAL = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
-
-
-def record_hashes(records: pd.DataFrame) -> np.ndarray:
-    """A uint64 hash of what each record says, shape (n,): of `digest` if there is one, else of the user's columns.
-
-    The id and the canonical columns that a pipeline adds are left out. Column order, and whether whole numbers came
-    as integers or floats, make no difference, so that hashes compare from one file to the next.
-    """
-    if "digest" in records:
-        return _hashes(records["digest"])
-    roles = records.attrs.get("roles", {})
-    own = {value for value in roles.values() if isinstance(value, str)} | set(records) - CANONICAL
-    names = sorted((own & set(records)) - {roles.get("id", "")})
-    return hash_pandas_object(pd.DataFrame({name: _plain(records[name]) for name in names}), index=False).to_numpy()
 
 
 def describe(records: pd.DataFrame, splits: Splits, origin: sources.Origin) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -45,7 +31,7 @@ def describe(records: pd.DataFrame, splits: Splits, origin: sources.Origin) -> t
     frame = records.iloc[rows]
     table = pd.DataFrame({"record_hash": record_hashes(frame)})
     if "group" in records:
-        table["group_hash"] = _hashes(frame["group"])
+        table["group_hash"] = hashes(frame["group"])
     table["side"] = np.repeat(list(sides), [len(side) for side in sides.values()])
     summary: dict[str, Any] = {"origin": origin.kind, "name": origin.name, "rule": splits.rule}
     summary |= {"left_out": splits.left_out, "sha256": sources.sha256(origin.path) if origin.path else ""}
@@ -119,7 +105,7 @@ def learnt_from(table: pd.DataFrame, records: pd.DataFrame) -> np.ndarray:
     used = table[table["side"] != "test"]
     known = np.isin(record_hashes(records), used["record_hash"])
     if "group_hash" in used and "group" in records:
-        known |= np.isin(_hashes(records["group"]), used["group_hash"]) & records["group"].notna().to_numpy()
+        known |= np.isin(hashes(records["group"]), used["group_hash"]) & records["group"].notna().to_numpy()
     return known
 
 
@@ -131,7 +117,7 @@ def has_classes(labels: pd.Series | np.ndarray) -> bool:
 def _summary(frame: pd.DataFrame, hashes: pd.Series) -> dict[str, Any]:
     label = frame["label"]
     both = hash_pandas_object(
-        pd.DataFrame({"record": hashes.to_numpy(), "label": _plain(label).to_numpy()}), index=False
+        pd.DataFrame({"record": hashes.to_numpy(), "label": plain(label).to_numpy()}), index=False
     )
     summary: dict[str, Any] = {"rows": len(frame), "sha256": hashlib.sha256(np.sort(both).astype("<u8")).hexdigest()}
     if has_classes(label):
@@ -139,13 +125,3 @@ def _summary(frame: pd.DataFrame, hashes: pd.Series) -> dict[str, Any]:
     if "time" in frame:
         summary["time"] = [frame["time"].min().isoformat(), frame["time"].max().isoformat()]
     return summary
-
-
-def _plain(column: pd.Series) -> pd.Series:
-    if types.is_numeric_dtype(column):  # booleans too
-        return column.astype(float)
-    return column.astype("datetime64[us]") if types.is_datetime64_dtype(column) else column
-
-
-def _hashes(column: pd.Series) -> np.ndarray:
-    return hash_array(_plain(column).to_numpy())
