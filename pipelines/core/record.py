@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, figures, manifest, page, promote, tracking
+from pipelines.core import device, drift, figures, manifest, page, promote, tracking
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
 from pipelines.core.sources import Origin
@@ -34,15 +34,20 @@ def begin(
     pipeline: Pipeline,
     settings: Settings,
     machine: device.Device,
-    origin: Origin,
+    origins: Sequence[Origin],
     records: pd.DataFrame,
     splits: Splits,
 ) -> int:
     """Logs what is known before training: settings, device, versions, data and which record is on which side.
 
+    The last of the origins is the one that was asked for; before it come those that it is appended to.
+
     Returns how many earlier runs have looked at the same test set.
     """
-    summary, table = manifest.describe(records, splits, origin)
+    origin = origins[-1]
+    facts = pipeline.data.learn(records.iloc[splits.train], settings)
+    summary, table = manifest.describe(records, splits, origins)
+    summary |= drift.profile(pipeline, records.iloc[splits.train], facts)
     sides = {side: summary[side]["sha256"] for side in splits.sides()}
     tracking.set_tags(
         {
@@ -53,7 +58,7 @@ def begin(
             "test_sha256": sides["test"],
         }
     )
-    tracking.log_params(asdict(settings) | asdict(machine) | device.versions())
+    tracking.log_params(_flags(settings) | asdict(machine) | device.versions())
     tracking.log_params({"data_sha256": summary["sha256"], "split": splits.rule, "git_commit": tracking.git_commit()})
     for side, sha256 in sides.items():
         tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
@@ -68,6 +73,7 @@ def version(outcome: Outcome, name: str) -> tracking.Version:
     columns = outcome.pipeline.data.columns(facts)
     registered = tracking.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
     tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(facts["features"])}
+    tags |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
     tracking.tag_version(registered, tags)
     return registered
 
@@ -83,6 +89,7 @@ def finish(
     items: list[tuple[str, Any]] = [
         ("headline", figures.headline_bars(_headlines(outcome, decision), headline.name, headline.higher)),
         ("gates", promote.frame(decision.gates)),
+        *(outcome.drift.items() if outcome.drift else []),
     ]
     for name, item in pipeline.report.report(outcome):
         if isinstance(item, int | float | np.number):
@@ -132,6 +139,11 @@ def metrics(outcome: Outcome) -> dict[str, float]:
     }
 
 
+def _flags(settings: Settings) -> dict[str, Any]:
+    """The settings under the names of their flags."""
+    return {name.rstrip("_"): value for name, value in asdict(settings).items()}
+
+
 def multiply_adds(network: Any) -> int:
     """Multiplications with a weight that one record costs, in the dense and the convolutional layers."""
     kernels = [(layer.output.shape, layer.kernel.shape) for layer in network.layers if hasattr(layer, "kernel")]
@@ -172,6 +184,8 @@ def verdict(outcome: Outcome, decision: Decision, version: tracking.Version, ori
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
         f" {outcome.bootstrap.unit}. This test set has {times}. Version {version.number} of `{version.name}`.",
     ]
+    told += [" ".join(outcome.drift.said())] if outcome.drift else []
+    told += [outcome.reused] if outcome.reused else []
     told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:
         told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
@@ -210,7 +224,7 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.S
     if manifest.has_classes(labels):
         data["share of label 1"] = [float((labels[rows] == 1).mean()) for rows in sides.values()]
     notes = [page.Exhibit(note) for note in outcome.facts.get("notes", [])]
-    settings = pd.DataFrame(asdict(outcome.settings).items(), columns=["setting", "value"]).astype(str)
+    settings = pd.DataFrame(_flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
     return [
         *shown,

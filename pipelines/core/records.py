@@ -62,8 +62,8 @@ def joined(reads: Sequence[pd.DataFrame], key: str = "") -> pd.DataFrame:
     records = pd.concat(kept, ignore_index=True)
     if key and (twice := records[key].duplicated()).any():
         raise InputError(
-            f"Column '{key}': expected each identifier to stand for one record. Received: {records[key][twice.idxmax()]}"
-            f" for two that differ ({twice.sum():,} such)."
+            f"Column '{key}': expected each identifier to stand for one record in all files. Received: "
+            f"{records[key][twice.idxmax()]} for two that differ ({twice.sum():,} such)."
         )
     records["id"] = told_apart(records["id"], np.repeat(np.arange(len(kept)), [len(read) for read in kept]))
     if "time" in records:
