@@ -38,6 +38,8 @@ class Case:
         self.train, self.validation, self.test = (
             Part(self.records, rows, self.inputs) for rows in (train, validation, test)
         )
+        if adapt := getattr(pipeline.model, "adapt", None):
+            self.facts |= adapt(self.facts, self.settings, self.train.x(), self.train.labels)
         self.network = pipeline.model.build(self.facts, self.settings, self.train.x(), self.train.labels)
 
 

@@ -46,7 +46,7 @@ def encoded():
     parts = [
         model._standardised(given, values),
         model._passed(given, model._edges(values, fraud, 4)),
-        model._missing(given, values),
+        model._missing(given, [1]),
     ]
     return keras.Model(given, parts), values
 

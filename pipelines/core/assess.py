@@ -42,7 +42,7 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
 
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, origin, records, splits)
+        record.begin(pipeline, settings, machine, [origin], records, splits)
         looks = tracking.looks(pipeline, tracking.fingerprints(run_id)["test_sha256"])
         tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
         outcome = outcome_of(pipeline, records, splits, settings, machine, version, scored)

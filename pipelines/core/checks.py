@@ -15,8 +15,9 @@ import pandas as pd
 from pandas.api import types
 
 from pipelines.core.evaluate import halves
-from pipelines.core.manifest import has_classes, record_hashes
+from pipelines.core.manifest import has_classes
 from pipelines.core.pipeline import InputError, Pipeline, Splits
+from pipelines.core.records import record_hashes
 
 MOST_AUC = 0.995  # a single column that ranks the labels better than this was hardly known before the label
 FEWEST = 5  # records of either class among the validation rows, below which an AUC says nothing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,10 +22,15 @@ class Trained:
     """A finished training with all that its record is made from: `name` is the registered model that it joins."""
 
     outcome: Outcome
-    origin: Origin
+    origins: Sequence[Origin]
     name: str
     run_id: str
     epochs: tracking.Epochs
+
+    @property
+    def origin(self) -> Origin:
+        """Where the data came from that were asked for; those before it are what they were appended to."""
+        return self.origins[-1]
 
 
 def conclude(trained: Trained, champion: registry.Version | None) -> None:
@@ -110,6 +116,6 @@ def _send(trained: Trained) -> None:
     with tracking.run(outcome.pipeline, origin.name, trained.run_id if begun else None) as run_id:
         if not begun:
             records = outcome.parts["test"].records
-            record.begin(outcome.pipeline, outcome.settings, outcome.device, origin, records, outcome.splits)
+            record.begin(outcome.pipeline, outcome.settings, outcome.device, trained.origins, records, outcome.splits)
             trained.epochs.waiting[:] = enumerate(outcome.fitted.epochs)
         conclude(replace(trained, run_id=run_id), registry.champion(trained.name))

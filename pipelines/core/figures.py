@@ -330,6 +330,39 @@ def histograms(
 
 
 @_in_style
+def drift(
+    psi: Mapping[str, float], shares: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]], warn: float
+) -> Figure:
+    """The population stability index of each column, and the bins of the three that changed most.
+
+    `shares` holds for each column the names of its bins and their shares (bins,) in training and among new records.
+    """
+    ranked = sorted(psi, key=psi.get, reverse=True)
+    shown = ranked[:3]
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(ranked) + 2.6))
+    top, below = figure.subfigures(2, 1, height_ratios=(1.2 + 0.3 * len(ranked), 2.6))
+    axes = top.add_subplot()
+    axes.barh(range(len(ranked)), [psi[name] for name in ranked], 0.6,
+              color=[CHAMPION if psi[name] >= warn else MUTED for name in ranked])  # fmt: skip
+    axes.axvline(warn, color=INK, linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(ranked)), [_plain(name, 28) for name in ranked])
+    axes.set(title=f"Population stability index of the new records (from {warn:g}: look)", xlim=(0, None))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    for name, axes in zip(shown, below.subplots(1, len(shown), squeeze=False)[0], strict=True):
+        names, then, now = shares[name]
+        used = np.flatnonzero((then > 0) | (now > 0))
+        places = np.arange(len(used))
+        axes.bar(places - 0.2, then[used], 0.4, color="#c9c9c9", label="training")
+        axes.bar(places + 0.2, now[used], 0.4, color=NETWORK, label="new")
+        axes.set_xticks(places, [_plain(names[at], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
+        axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
+        axes.grid(visible=False, axis="x")
+    below.axes[0].legend(fontsize=8)
+    return figure
+
+
+@_in_style
 def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, str]]], title: str) -> Figure:
     """Rows of images, each (pixels (h, w) or (h, w, 3) or None, map (h, w), caption), the map laid over in orange.
 

@@ -13,10 +13,17 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+def _flag(name: str) -> Any:
+    """What tyro is to call a field whose name Python keeps for itself; asked for only where flags are read."""
+    import tyro
+
+    return tyro.conf.arg(name=name)
 
 
 class InputError(Exception):
@@ -99,6 +106,10 @@ class Settings:
     """Precision of the hidden layers; auto is bfloat16 on GPUs that have it, else float32."""
     name: str = ""
     """Registered model that the version joins; by default the pipeline's name on your own data, else PIPELINE-DATA."""
+    from_: Annotated[str, _flag("from")] = ""
+    """Version to start from, its number or champion: weights, vocabularies and normalisation as far as they fit."""
+    append: bool = False
+    """Train on the data of the champion, read again from where they lay, and on these together."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, figures, manifest, page, promote, registry, tracking
+from pipelines.core import device, drift, figures, manifest, page, promote, registry, tracking
 from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
@@ -39,12 +39,19 @@ def begin(
     pipeline: Pipeline,
     settings: Settings,
     machine: device.Device,
-    origin: Origin,
+    origins: Sequence[Origin],
     records: pd.DataFrame,
     splits: Splits,
 ) -> None:
-    """Logs what is known before training: settings, device, versions, data and which record is on which side."""
-    summary, table = manifest.describe(records, splits, origin)
+    """Logs what is known before training: settings, device, versions, data and which record is on which side.
+
+    The last of the origins is the one that was asked for; before it come those that it is appended to.
+    """
+    origin = origins[-1]
+    summary, table = manifest.describe(records, splits, origins)
+    if len(splits.train):
+        train = records.iloc[splits.train]
+        summary |= drift.profile(pipeline, train, pipeline.data.learn(train, settings))
     sides = {side: summary[side]["sha256"] for side in splits.sides()}
     data_sha256 = hashlib.sha256("".join(sides.values()).encode()).hexdigest()
     tracking.set_tags(
@@ -58,7 +65,7 @@ def begin(
             "settings_sha256": settings_sha256(settings),
         }
     )
-    tracking.log_params(asdict(settings) | asdict(machine) | device.versions())
+    tracking.log_params(_flags(settings) | asdict(machine) | device.versions())
     tracking.log_params({"data_sha256": data_sha256, "split": splits.rule, "git_commit": tracking.git_commit()})
     for side, sha256 in sides.items():
         tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
@@ -85,6 +92,7 @@ def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registr
         "data": origin.name,
         "headline": f"{headline.short or headline.name} {outcome.bootstrap.interval(NETWORK, headline.name)}",
     }
+    tags |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
     return registry.tag_version(registered, tags | tracking.fingerprints(run_id))
 
 
@@ -92,6 +100,8 @@ def results(outcome: Outcome) -> list[tuple[str, Any]]:
     """Logs metrics, figures, tables and predictions; returns what the report shows, by name."""
     tracking.log_metrics(metrics(outcome))
     items = []
+    if outcome.drift:
+        items += outcome.drift.items()
     for name, item in outcome.pipeline.report.report(outcome):
         if isinstance(item, int | float | np.number):
             tracking.log_metrics({f"test/{name}": float(item)})
@@ -183,6 +193,11 @@ def metrics(outcome: Outcome) -> dict[str, float]:
     return logged
 
 
+def _flags(settings: Settings) -> dict[str, Any]:
+    """The settings under the names of their flags."""
+    return {name.rstrip("_"): value for name, value in asdict(settings).items()}
+
+
 def multiply_adds(network: Any) -> int:
     """Multiplications with a weight that one record costs, in the dense and the convolutional layers."""
     kernels = [(layer.output.shape, layer.kernel.shape) for layer in network.layers if hasattr(layer, "kernel")]
@@ -222,6 +237,8 @@ def verdict(outcome: Outcome, decision: Decision, version: registry.Version, ori
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
         f" {outcome.bootstrap.unit}. {looked_at(looks)} Version {version.number} of `{version.name}`.",
     ]
+    told += [" ".join(outcome.drift.said())] if outcome.drift else []
+    told += [outcome.reused] if outcome.reused else []
     told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:
         told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
@@ -266,7 +283,7 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.S
     if manifest.has_classes(labels):
         data["share of label 1"] = [float((labels[rows] == 1).mean()) for rows in sides.values()]
     notes = [page.Exhibit(note) for note in outcome.facts.get("notes", [])]
-    settings = pd.DataFrame(asdict(outcome.settings).items(), columns=["setting", "value"]).astype(str)
+    settings = pd.DataFrame(_flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
     return [
         *shown,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,27 @@ class Rows(Protocol):
     @property
     def dtype(self) -> Any: ...
     def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+
+
+class Gathered:
+    """The rows at `places` of several arrays, such as memory maps, numbered one array after the other.
+
+    They are read when they are asked for.
+    """
+
+    def __init__(self, arrays: Sequence[Rows], places: np.ndarray) -> None:
+        self.arrays, self.places = arrays, places
+        self.begins = np.cumsum([0, *(array.shape[0] for array in arrays)])
+        self.shape, self.dtype = (len(places), *arrays[0].shape[1:]), arrays[0].dtype
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        places = self.places[rows]
+        of_array = np.searchsorted(self.begins, places, side="right") - 1
+        gathered = np.empty((len(places), *self.shape[1:]), self.dtype)
+        for number in np.unique(of_array):
+            here = of_array == number
+            gathered[here] = self.arrays[number][places[here] - self.begins[number]]
+        return gathered
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,27 +22,42 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
     origin = sources.resolve(settings.data, pipeline, Path.cwd())
     if settings.examples == "auto":
         settings = replace(settings, examples="ids" if origin.kind == "own" else "full")
-    records = pipeline.data.read(origin.path, settings)
-    splits = pipeline.data.split(records, settings)
-    print(pipeline.data.describe(records))
+    records = None
+    if not settings.append:
+        records = pipeline.data.read(origin.path, settings)
+        print(pipeline.data.describe(records))
 
     # Imported only now, so that a fault in the data is told at once and not after the seconds that these take.
     with device.quiet():
-        from pipelines.core import checks, manifest, record, registry, tracking
+        from pipelines.core import checks, drift, manifest, record, registry, tracking, warm
         from pipelines.core.conclude import Trained, conclude
         from pipelines.core.trial import trial
 
     tracking.connect()
     name = record.registered_name(pipeline, settings, origin)
-    champion = registry.champion(name)
-    splits = manifest.keep_sides(splits, records, champion)
+    champion, origins = registry.champion(name), [origin]
+    if records is None:
+        origins = manifest.chain(champion, name, origin)
+        records = manifest.read_all(pipeline, origins, settings)
+        print(pipeline.data.describe(records))
+    changed = drift.compare(pipeline, records, champion, settings) if champion else None
+    if changed:
+        changed.show()
+    machine, start = device.setup(settings.seed, settings.device, settings.precision, settings.gpus), None
+    if settings.from_:
+        start = warm.load(registry.find(name, settings.from_))
+        settings = replace(settings, from_=str(start.version.number))
+        records = pipeline.data.adopt(records, start.facts) if hasattr(pipeline.data, "adopt") else records
+
+    splits = manifest.keep_sides(pipeline.data.split(records, settings), records, champion)
+    if start:
+        splits = manifest.unlearnt(splits, records, start.version)
     features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
     splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
 
-    machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, origin, records, splits)
+        record.begin(pipeline, settings, machine, origins, records, splits)
         epochs = tracking.Epochs()
-        outcome = trial(pipeline, records, splits, settings, machine, epochs)
-        conclude(Trained(outcome, origin, name, run_id, epochs), champion)
+        outcome = trial(pipeline, records, splits, settings, machine, epochs, start=start)
+        conclude(Trained(replace(outcome, drift=changed), origins, name, run_id, epochs), champion)
     return outcome

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.core import evaluate
+from pipelines.core import evaluate, warm
 from pipelines.core.batches import predict
 from pipelines.core.device import Device
+from pipelines.core.drift import Drift
 from pipelines.core.evaluate import Bootstrap
 from pipelines.core.fit import Fitted, OnEpoch, fit
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.rows import Part, Rows
+from pipelines.core.warm import Start
 
 NETWORK = "network"
 """What the network is called beside its baselines."""
@@ -32,7 +34,8 @@ class Outcome:
 
     `parts` holds "train", "stopping", "calibration" and "test". `outputs` and `scores` are the network's raw outputs
     and its calibrated scores on test, `baselines` the scores of each baseline there; `bootstrap` holds every metric
-    of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise.
+    of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise;
+    `reused` says what was taken over from the version to `start` from, `drift` how the data differ from the champion's.
     `fitted` is None and all parts but test are empty where a version was scored that had been trained before.
     """
 
@@ -49,6 +52,9 @@ class Outcome:
     baselines: Mapping[str, np.ndarray]
     bootstrap: Bootstrap
     cost: Mapping[str, float]
+    start: Start | None = None
+    reused: str = ""
+    drift: Drift | None = None
 
     @property
     def counted(self) -> np.ndarray:
@@ -75,12 +81,14 @@ def trial(
     on_epoch: OnEpoch | None = None,
     inputs: Mapping[str, Rows] | None = None,
     resamplings: int = 500,
+    start: Start | None = None,
 ) -> Outcome:
     """Learns the facts, trains the network, and scores it and its baselines on test.
 
     With an empty validation side it trains all epochs, keeps the last weights and leaves the scores uncalibrated:
     that is how a bench runs a published protocol whose choices were made elsewhere. It may also hand in the `inputs`
-    that `decode` gave for the same records and facts, and ask for no `resamplings` where it prints no intervals.
+    that `decode` gave for the same records and facts, and ask for no `resamplings` where it prints no intervals. With a
+    version to `start` from, the network begins with its weights and keeps its preprocessing.
     """
     clock = Clock()
     domain = pipeline.report
@@ -94,7 +102,12 @@ def trial(
 
     row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in inputs.values())
     sample = parts["train"].sample(min(ADAPT_ROWS, ADAPT_BYTES // row), settings.seed)
+    if adapt := getattr(pipeline.model, "adapt", None):
+        adapted = adapt(facts, settings, sample.x(), sample.labels)
+        facts |= start.adapted(adapted, inputs) if start else adapted
     network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
+    reused = warm.reuse(network, start) if start else ""
+    print(reused, end="\n" * bool(reused))
     augmentation = getattr(pipeline.data, "augmentation", None)
     augment = augmentation(parts["train"], settings) if augmentation else None
     fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
@@ -120,7 +133,7 @@ def trial(
     clock.lap("intervals")
     return Outcome(
         pipeline, settings, machine, splits, facts, parts, network, fitted, outputs, scores, baselines, bootstrap,
-        clock.laps,
+        clock.laps, start, reused,
     )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ class Settings(pipeline.Settings):
     """Column that identifies the payment; by default the row number."""
     entity: tuple[str, ...] = ()
     """Columns whose values recur and have a history, the customer or card first, then such as the terminal."""
+    test_days: int = 0
+    """Days at the end that are test; 0 takes the last fifth of the time."""
     label_delay_days: float = -1.0
     """Days until a label is known; by default that of the recognised layout, else 7."""
     base_rate: float = 0.0

@@ -1,6 +1,6 @@
 """Payments in, records out: roles of columns, checks, the split by time, and the facts learnt from training rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pandas.api import types
 
 from pipelines.core import tables
 from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.records import joined
 from pipelines.fraud import Settings, demo
 
 TEST, VALIDATION = 0.2, 0.15  # shares of the time span, or of the rows where there is no time
@@ -66,27 +67,29 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
         InputError: where the file or a cell of it cannot be used, with file, row, column and what was expected. Rows
             count as in the file, so that the header of a CSV file is row 1.
     """
-    # The demo data are the same for every seed, so that networks of several seeds are judged on the same payments.
-    table, origin = (demo.make(seed=0), "demo data") if path is None else (tables.load(path), path.name)
-    layout = max(LAYOUTS, key=lambda one: _overlap(one, table))
-    layout = layout if _overlap(layout, table) > 1 else Layout()
-    roles = _roles(table, layout, settings, origin)
-    delay = settings.label_delay_days if settings.label_delay_days >= 0 else layout.delay_days
-    facts, notes = {"roles": roles, "delay_days": delay}, []
-    never = [column for column in layout.never if column in table]
-    # Without identifiers, two payments that are alike to the second are one that was copied.
-    copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
-    _refuse_incomplete(table, roles, settings.data, origin)
-    records = parse(table[~copies].drop(columns=never), facts, origin)
+    return read_all([(path, settings)])
+
+
+def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
+    """The payments of several reads as one; see `read`.
+
+    Raises:
+        InputError: where columns play other roles in one than in another, or an identifier stands for two payments.
+    """
+    settings = parts[-1][1]
+    reads = [_payments(path, one) for path, one in parts]
+    about, roles = reads[-1].attrs, reads[0].attrs["roles"]
+    if about["roles"] != roles:
+        raise InputError(f"{about['origin']}: expected columns of these roles, {roles}. Received: {about['roles']}.")
+    records = joined(reads, roles["id"]) if len(reads) > 1 else reads[0]
+    origin, layout, delay = about["origin"], about["layout"], about["delay_days"]
+    notes = list(records.attrs["notes"])
     _refuse_unusable(records, settings, origin)
 
-    left_out = dict.fromkeys(never, "it gives the label away")
-    left_out |= dict(tables.useless(records, _features(records, roles)))
-    records = records.drop(columns=[column for column in left_out if column in records])
+    left_out = dict(tables.useless(records, _features(records, roles)))
+    records = records.drop(columns=list(left_out))
     notes += [f"{column} is left out: {reason}." for column, reason in left_out.items()]
-    if copies.any():
-        notes.append(f"{copies.sum():,} rows are left out: exact copies of an earlier one.")
-    if roles["time"] and not layout.name and settings.label_delay_days < 0:
+    if roles["time"] and not layout and settings.label_delay_days < 0:
         notes.append(f"Labels are taken to be known after {delay:g} days: --label-delay-days says otherwise.")
     if not (roles["time"] and roles["entities"]):
         missing = " and no ".join(["time"] * (not roles["time"]) + ["entities"] * (not roles["entities"]))
@@ -98,7 +101,27 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
         )
     if roles["time"]:
         records = records.sort_values(["time", "id"], kind="stable", ignore_index=True)
-    records.attrs = facts | {"layout": layout.name, "notes": notes}
+    records.attrs = {"roles": roles, "delay_days": delay, "layout": layout, "notes": notes}
+    return records
+
+
+def _payments(path: Path | None, settings: Settings) -> pd.DataFrame:
+    """The payments in one file; `attrs` with `roles`, `delay_days`, `layout`, `notes` and the file's name, `origin`."""
+    # The demo data are the same for every seed, so that networks of several seeds are judged on the same payments.
+    table, origin = (demo.make(seed=0), "demo data") if path is None else (tables.load(path), path.name)
+    layout = max(LAYOUTS, key=lambda one: _overlap(one, table))
+    layout = layout if _overlap(layout, table) > 1 else Layout()
+    roles = _roles(table, layout, settings, origin)
+    delay = settings.label_delay_days if settings.label_delay_days >= 0 else layout.delay_days
+    _refuse_incomplete(table, roles, settings.data, origin)
+    never = [column for column in layout.never if column in table]
+    # Without identifiers, two payments that are alike to the second are one that was copied.
+    copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
+    records = parse(table[~copies].drop(columns=never), {"roles": roles, "delay_days": delay}, origin)
+    notes = [f"{column} is left out: it gives the label away." for column in never]
+    if copies.any():
+        notes.append(f"{copies.sum():,} rows are left out: exact copies of an earlier one.")
+    records.attrs |= {"layout": layout.name, "notes": notes, "origin": origin}
     return records
 
 
@@ -169,7 +192,7 @@ def describe(records: pd.DataFrame) -> str:
 
 
 def split(records: pd.DataFrame, settings: Settings) -> Splits:
-    """The last fifth of the time is test, the 15 % before it validation, the rest train.
+    """The last `test_days`, or fifth of the time, are test, 15 % of the time before them validation, the rest train.
 
     With time, a label must be known before the next side begins: payments younger than the label delay there are left
     out. Headline rows are those of customers (the first entity) without a fraud that became known in the `LOOK_BACK`
@@ -188,9 +211,10 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     if last.normalize() - first.normalize() >= (WHOLE_DAYS - 1) * DAY:
         end = last.normalize() + DAY
         days = (end - first.normalize()) / DAY
-        test, length = end - round(TEST * days) * DAY, round(VALIDATION * days) * DAY
+        test, length = end - (settings.test_days or round(TEST * days)) * DAY, round(VALIDATION * days) * DAY
     else:
-        test, length = last - TEST * (last - first), VALIDATION * (last - first)
+        span = last - first
+        test, length = last - (settings.test_days * DAY or TEST * span), VALIDATION * span
     validation = test - delay - length
     if validation - delay <= first:
         raise InputError(
@@ -263,6 +287,23 @@ def _random_sides(labels: np.ndarray) -> Iterator[np.ndarray]:
 # ---------------------------------------------------------------------------------------------------- learn and decode
 
 
+def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """The records for a network that starts from another: its columns alone, in its order, its categories first."""
+    features = facts["features"]
+    extra = [column for column in _features(records, records.attrs["roles"]) if column not in features]
+    adopted = records[[*(c for c in records if c not in (*features, *extra)), *features]]
+    notes = [f"{name} is left out: the version that this one starts from does not know it." for name in extra]
+    known = {"known": facts["categorical"], "kept": features}
+    adopted.attrs = records.attrs | known | {"notes": [*records.attrs["notes"], *notes]}
+    return adopted
+
+
+def summary(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """What drift is measured on, a row a payment: the columns that feed the network, and the hour of the day."""
+    found = records[facts["features"]]
+    return found.assign(**{"hour of the day": records["time"].dt.hour}) if "time" in records else found
+
+
 def learn(train: pd.DataFrame, settings: Settings) -> dict:
     """What the training payments teach about the columns, as JSON.
 
@@ -272,15 +313,16 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
         A column that does not vary in the training payments is no feature.
     """
     roles, notes = train.attrs["roles"], list(train.attrs["notes"])
+    known, kept = train.attrs.get("known", {}), train.attrs.get("kept", ())  # of the network that this one starts from
     numeric, categorical = [], {}
     for column in _features(train, roles):
         if types.is_numeric_dtype(train[column]):
-            if train[column].nunique(dropna=False) > 1:
+            if column in kept or train[column].nunique(dropna=False) > 1:
                 numeric.append(column)
         else:
             counts = train[column].value_counts()
-            values = sorted(counts.index[counts >= RARE])
-            if len(values) > 0 and len(counts) + train[column].hasnans > 1:
+            values = list(dict.fromkeys([*known.get(column, ()), *sorted(counts.index[counts >= RARE])]))
+            if column in kept or (len(values) > 0 and len(counts) + train[column].hasnans > 1):
                 categorical[column] = values
     features = [*[roles["amount"]] * bool(roles["amount"]), *numeric, *categorical]
     notes += [

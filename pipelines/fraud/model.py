@@ -33,27 +33,46 @@ FARTHEST = 5.0  # standard deviations from the mean, beyond which a number is ta
 MINUTE = 1 / 1440  # days
 
 
+def adapt(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> dict:
+    """What the encoding learns from some training payments, as JSON; arguments as for `build`.
+
+    Returns:
+        `encoding`: the places of the columns that tell something, the `edges` of each, which of these are ever
+        `missing`, and the `sizes` of the categories' embeddings.
+    """
+    values = ops.convert_to_numpy(_columns(x, facts))
+    edges = _edges(values, y, settings.bins)
+    telling = [place for place, found in enumerate(edges) if len(found)] or list(range(len(edges)))
+    return {
+        "encoding": {
+            "columns": telling,
+            "edges": [edges[place].tolist() for place in telling],
+            "missing": np.flatnonzero(np.isnan(values[:, telling]).any(axis=0)).tolist(),
+            "sizes": [min(16, len(seen)) for seen in facts["categorical"].values()],
+        }
+    }
+
+
 def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
     """The network: inputs as `history.inputs` gives them, one output (n, 1), the probability of fraud.
 
     Args:
-        facts: as learnt from the training payments.
-        settings: `bins`, `width`, `depth` and `dropout` shape the network.
-        x: inputs of some training payments by name, to which the encoding of the numbers is fitted.
-        y: their labels, 0 or 1, (n,).
+        facts: as learnt from the training payments, with `encoding` as `adapt` gives it.
+        settings: `width`, `depth` and `dropout` shape the network.
+        x: inputs of some training payments by name, whose means and deviations standardise the numbers.
+        y: their labels, 0 or 1, (n,); not used.
     """
     inputs = {PAYMENT: keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)}
     inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities(facts)}
-    columns, values = _columns(inputs, facts), ops.convert_to_numpy(_columns(x, facts))
-    edges = _edges(values, y, settings.bins)
-    telling = np.flatnonzero([len(found) for found in edges])
-    telling = telling if len(telling) else np.arange(len(edges))
-    columns, values, edges = ops.take(columns, telling, axis=1), values[:, telling], [edges[at] for at in telling]
-    found = [_standardised(columns, values), _passed(columns, edges), _missing(columns, values)]
+    encoding, columns = facts["encoding"], _columns(inputs, facts)
+    telling = np.array(encoding["columns"])
+    columns, values = ops.take(columns, telling, axis=1), ops.convert_to_numpy(_columns(x, facts))[:, telling]
+    edges = [np.array(found) for found in encoding["edges"]]
+    found = [_standardised(columns, values), _passed(columns, edges), _missing(columns, encoding["missing"])]
     if facts["categorical"]:
         codes = inputs[CATEGORIES] = keras.Input((len(facts["categorical"]),), name=CATEGORIES, dtype="int32")
         for column, seen in enumerate(facts["categorical"].values()):
-            found.append(layers.Embedding(len(seen) + 1, min(16, len(seen)))(codes[:, column]))
+            found.append(layers.Embedding(len(seen) + 1, encoding["sizes"][column])(codes[:, column]))
     found = ops.concatenate(found, axis=-1)
     gated = layers.Dense(settings.width)(found) * layers.Dense(settings.width, activation="sigmoid")(found)
 
@@ -88,9 +107,9 @@ def _passed(columns: KerasTensor, edges: list[np.ndarray]) -> KerasTensor:
     return ops.cast(passed, "float32")
 
 
-def _missing(columns: KerasTensor, values: np.ndarray) -> KerasTensor:
-    """Whether a value is missing, 0 or 1, for each column where some `values` are."""
-    return ops.cast(ops.isnan(ops.take(columns, np.flatnonzero(np.isnan(values).any(axis=0)), axis=1)), "float32")
+def _missing(columns: KerasTensor, places: list[int]) -> KerasTensor:
+    """Whether a value is missing, 0 or 1, for each of the columns at these places."""
+    return ops.cast(ops.isnan(ops.take(columns, np.array(places, int), axis=1)), "float32")
 
 
 def _edges(values: np.ndarray, labels: np.ndarray, bins: int) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Images in, records out: where they come from, their classes and groups, the split, and requests."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,8 @@ import pandas as pd
 
 from pipelines.core import decoded, files, sources, tables
 from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Rows
+from pipelines.core.records import grown, joined, relabelled
+from pipelines.core.rows import Gathered, Rows
 from pipelines.medical_images import Settings, demo, images
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the images, where the data do not say which are which
@@ -19,6 +21,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".dcm", ".
 PATIENT = r"(?i)(?:patient|person|subject|case|pat|sub)[-_ ]?\d+"
 SOURCE = r"^_?(\d+)_\d+$"
 """How names tell of whom or what an image is: `person12_3`, or the number of a source before that of a copy."""
+BLOCK = 256  # images in memory at once
 MATCHED = 0.95  # share of the names that must fit before a pattern is taken to be the one
 CLASSES = {
     "medmnist:breast": ("malignant", "normal or benign"),
@@ -53,8 +56,9 @@ CLASSES = {
 def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     """One row an image: `id`, `label` (int64, place of the class), `digest`, `image`, and `group` and `side` if known.
 
-    `image` is the image's place in the cache that `attrs["pixels"]` names, or where there is none its pixels, uint8.
-    `attrs` further holds the `classes` by label, `size` and `channels`, and `notes`, a sentence for each assumption.
+    `image` is the image's place among those in the .npy files `attrs["pixels"]`, one after the other, or where there is
+    none its pixels, uint8. `attrs` further holds the `classes` by label, `size` and `channels`, and `notes`, a sentence
+    for each assumption.
 
     Raises:
         InputError: where the data cannot be used, with the file and what was expected.
@@ -98,7 +102,35 @@ def _records(listing: pd.DataFrame, pixels: np.ndarray, cache: str, notes: list[
         )
     _, size, _, channels = pixels.shape
     records.attrs = {"classes": classes, "size": size, "channels": channels, "notes": notes}
-    records.attrs |= {"pixels": str(cache)} if cache else {}
+    records.attrs |= {"pixels": [str(cache)]} if cache else {}
+    return records
+
+
+def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
+    """The images of several reads as one, with the classes in the order in which they came.
+
+    Raises:
+        InputError: where their images differ in size or colour, or only some lie in a cache.
+    """
+    reads = [read(path, settings) for path, settings in parts]
+    names = list(dict.fromkeys(name for records in reads for name in records.attrs["classes"]))
+    reads = [relabelled(records, names) for records in reads]
+    paths = [path for records in reads for path in records.attrs.get("pixels", [])]
+    grouped, begin, first = any("group" in records for records in reads), 0, reads[0].attrs
+    for (path, _), records in zip(parts, reads, strict=True):
+        about = records.attrs
+        if (about["size"], about["channels"], "pixels" in about) != (first["size"], first["channels"], bool(paths)):
+            raise InputError(
+                f"{path or 'demo data'}: expected images to join of {first['size']} pixels, {first['channels']} "
+                f"channels, and none of the demo's. Received: {about['size']} pixels, {about['channels']} channels."
+            )
+        if grouped and "group" not in records:
+            records["group"] = records["id"]
+        if paths:
+            records["image"] += begin
+            begin += sum(len(np.load(file, mmap_mode="r")) for file in about["pixels"])
+    records = joined(reads)
+    records.attrs |= {"pixels": paths} if paths else {}
     return records
 
 
@@ -307,6 +339,33 @@ def _draw(side: np.ndarray, labels: np.ndarray, group: pd.Series, shares: dict[s
 # ------------------------------------------------------------------------------------------------- learn, decode, ask
 
 
+FIXED = ("size", "channels")
+
+
+def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """The records for a network that starts from another: its classes first, in its order."""
+    return grown(records, facts["classes"])
+
+
+def summary(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """What drift is measured on, a row an image: `mean` and `contrast` in grey levels, and `sharpness`.
+
+    Contrast is the standard deviation, sharpness the logarithm of the variance of the Laplacian (Pech-Pacheco,
+    Cristobal, Chamorro-Martinez and Fernandez-Valdivia 2000, Diatom autofocusing in brightfield microscopy).
+    """
+    found, rows = decode(records, facts)["image"], np.arange(len(records))
+    parts = [_measured(found[some]) for some in np.array_split(rows, len(rows) // BLOCK + 1)]
+    return pd.DataFrame(np.concatenate(parts), columns=["mean", "contrast", "sharpness"])
+
+
+def _measured(pixels: np.ndarray) -> np.ndarray:
+    """Mean, contrast and sharpness of images (n, size, size, channels), float64 (n, 3)."""
+    grey = pixels.mean(axis=3)
+    beside = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    edges = (beside - 4 * grey[:, 1:-1, 1:-1]).var(axis=(1, 2))
+    return np.stack([grey.mean(axis=(1, 2)), grey.std(axis=(1, 2)), np.log(edges + 1)], axis=1)
+
+
 def learn(train: pd.DataFrame, settings: Settings) -> dict:
     """Facts: the classes, and the size and channels of the images; no column of the records feeds the network."""
     return {"features": []} | {name: train.attrs[name] for name in ("classes", "size", "channels", "notes")}
@@ -323,24 +382,12 @@ def decode(records: pd.DataFrame, facts: dict) -> dict[str, Rows]:
     if held.get("classes", facts["classes"]) != facts["classes"]:
         raise InputError(f"Expected classes {', '.join(facts['classes'])}. Received: {', '.join(held['classes'])}.")
     if "pixels" in held:
-        found: Rows = Gathered(np.load(held["pixels"], mmap_mode="r"), records["image"].to_numpy())
+        found: Rows = Gathered([np.load(path, mmap_mode="r") for path in held["pixels"]], records["image"].to_numpy())
     else:
         found = np.stack(records["image"].tolist()).reshape(len(records), *shape)
     if found.shape[1:] != shape:
         raise InputError(f"Expected images of shape {shape}. Received: {found.shape[1:]}.")
     return {"image": found}
-
-
-class Gathered:
-    """The images at `places` of others, such as a memory map, read when they are asked for."""
-
-    def __init__(self, pixels: Rows, places: np.ndarray) -> None:
-        self.pixels, self.places = pixels, places
-        self.shape, self.dtype = (len(places), *pixels.shape[1:]), pixels.dtype
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The images in these rows, uint8 (len(rows), size, size, channels)."""
-        return np.asarray(self.pixels[self.places[rows]])
 
 
 def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:

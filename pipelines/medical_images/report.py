@@ -10,10 +10,9 @@ from scipy.special import logit
 from pipelines.core import calibrate as calibration
 from pipelines.core import classes, evaluate, figures
 from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.rows import Gathered, Part
 from pipelines.medical_images import images
 from pipelines.medical_images.baselines import baselines
-from pipelines.medical_images.data import Gathered
 
 if TYPE_CHECKING:
     from pipelines.core.run import Outcome
@@ -153,7 +152,7 @@ def _twins(outcome: "Outcome") -> pd.DataFrame:
     rows = np.concatenate(list(outcome.splits.sides().values()))
     sides = np.repeat(list(outcome.splits.sides()), [len(side) for side in outcome.splits.sides().values()])
     every = outcome.parts["test"]
-    pairs = images.near_duplicates(Gathered(every.inputs["image"], rows), NEAR)
+    pairs = images.near_duplicates(Gathered([every.inputs["image"]], rows), NEAR)
     pairs = pairs[sides[pairs[:, 0]] != sides[pairs[:, 1]]]
     ids = every.records["id"].to_numpy()[rows]
     columns = {"image": ids[pairs[:, 0]], "side": sides[pairs[:, 0]]}

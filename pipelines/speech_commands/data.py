@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,8 @@ import pandas as pd
 from pipelines.core import decoded, evaluate
 from pipelines.core.files import SIDES
 from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part, Rows
+from pipelines.core.records import grown, told_apart
+from pipelines.core.rows import Gathered, Part, Rows
 from pipelines.speech_commands import Settings, audio, demo
 from pipelines.speech_commands.listing import SILENCE, UNKNOWN, listed, noises
 
@@ -29,6 +30,7 @@ SHARES = {"test": 0.2, "validation": 0.15}  # of the recordings, where the data 
 FEWEST = 4  # speakers: one for train, one for test, and two for the halves of validation
 FEW = 5  # speakers in test, below which the rule warns
 HALVABLE = 3  # of a kind in validation, from which on both of its halves get one, however they are dealt
+BLOCK = 256  # clips in memory at once
 DRAWS = 100  # of speakers, until one puts every word on every side
 VOICE = "voice "  # begins ids and groups of synthetic voices
 NOISE_PARTS = {"train": (0.0, 0.6), "validation": (0.6, 0.8), "test": (0.8, 1.0)}  # of each recording, in time
@@ -53,6 +55,12 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     Raises:
         InputError: where the data cannot be used, with the file and what was expected.
     """
+    return read_all([(path, settings)])
+
+
+def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
+    """The clips of several reads as one; a recording that two of them have is kept once."""
+    settings = parts[-1][1]
     rate, samples = settings.sample_rate, round(settings.sample_rate * settings.seconds)
     if not (audio.RATES[0] <= rate <= audio.RATES[1] and 0.1 <= settings.seconds <= 10 and settings.voices >= 0):
         raise InputError(
@@ -60,24 +68,57 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
             f"of 0 or more. Received: {rate:,}, {settings.seconds:g} and {settings.voices:,}."
         )
     cache, notes = Path.cwd() / "data" / "speech_commands" / "cache", []
-    if path is None:
-        listing, clips, noise = _demo(cache, rate, samples, notes)
+    own = [(path, one) for path, one in parts if path is not None]
+    if own:
+        found = [listed(path, one.name_pattern, notes) for path, one in own]
+        listing = _together([listing for listing, _ in found])
+        noise = [
+            [file.name, str(audio.load_noise(file, cache, rate))] for _, folder in found for file in noises(folder)
+        ]
     else:
-        listing, folder = listed(path, settings.name_pattern, notes)
+        listing, clips, noise = _demo(cache, rate, samples, notes)
     listing = _held_out(listing, settings.non_keywords, notes)
     listing = _settled(listing, notes)
-    if path is not None:
-        listing = _thinned(listing, notes)
-        listing, clips = _loaded(listing, cache, rate, samples, settings.max_bad, notes)
-        noise = [[file.name, str(audio.load_noise(file, cache, rate))] for file in noises(folder)]
+    stores = [] if own else [(listing, clips)]
+    if own:
+        for _, rows in _thinned(listing, notes).groupby("part"):
+            stores.append(_loaded(rows.reset_index(drop=True), cache, rate, samples, settings.max_bad, notes))
+        stores = _kept_once(stores)
+        listing = pd.concat([rows for rows, _ in stores], ignore_index=True)
     elif settings.voices:
         raise InputError("--voices joins synthetic voices to recordings of people: the demo is made of them already.")
-    stores = [(listing, clips)]
     if settings.voices:
         stores.append(_voices(listing, settings.voices, cache, rate, samples, notes))
     if noise:
         stores += _silence(listing, noise, cache, rate, samples, notes)
-    known = ["id", "word", "class", "side", "digest", *(["group"] if "group" in listing else [])]
+    records = _records(stores)
+    records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": notes}
+    return records
+
+
+def _together(listings: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The listings of several folders as one, each file with the number of its `part`."""
+    part = np.repeat(np.arange(len(listings)), [len(listing) for listing in listings])
+    listing = pd.concat(listings, ignore_index=True, join="inner").assign(part=part)
+    listing["id"] = told_apart(listing["id"], part)
+    if len({(one["side"] == "").all() for one in listings}) > 1:  # only some of them name their sides
+        listing["side"] = ""
+    return listing
+
+
+def _kept_once(stores: list[tuple[pd.DataFrame, Path]]) -> list[tuple[pd.DataFrame, Path]]:
+    """The stores without the recordings that an earlier one has; the index stays the place of the clip."""
+    seen: set[int] = set()
+    kept = []
+    for table, path in stores:
+        kept.append((table[~table["digest"].isin(seen)], path))
+        seen |= set(table["digest"])
+    return kept
+
+
+def _records(stores: Sequence[tuple[pd.DataFrame, Path]]) -> pd.DataFrame:
+    """Records of tables, whose indices are places in the .npy files beside them; `attrs` with `classes` and `clips`."""
+    known = [name for name in ("id", "word", "class", "side", "digest", "group") if name in stores[0][0]]
     records = pd.concat([table[known] for table, _ in stores], ignore_index=True)
     held = set(records["class"]) - {""}
     classes = [*sorted(held - {UNKNOWN, SILENCE}), *(name for name in (UNKNOWN, SILENCE) if name in held)]
@@ -86,10 +127,9 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     kinds = records.pop("class")
     records["label"] = kinds.map({name: n for n, name in enumerate(classes)}).fillna(-1).astype(np.int64)
     records["command"] = ~kinds.isin(["", UNKNOWN, SILENCE])
-    records["clip"] = np.arange(len(records))
-    paths = [str(path) for _, path in stores]
-    about = {"classes": classes, "sample_rate": rate, "samples": samples, "clips": paths, "noise": noise}
-    records.attrs = about | {"notes": notes}
+    begins = np.cumsum([0, *(len(np.load(path, mmap_mode="r")) for _, path in stores[:-1])])
+    records["clip"] = np.concatenate([table.index + begin for (table, _), begin in zip(stores, begins, strict=True)])
+    records.attrs = {"classes": classes, "clips": [str(path) for _, path in stores]}
     return records
 
 
@@ -385,6 +425,21 @@ def _covers(records: pd.DataFrame, side: np.ndarray) -> bool:
 # ------------------------------------------------------------------------------------------------- learn, decode, ask
 
 
+FIXED = ("sample_rate", "samples")
+
+
+def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """The records for a network that starts from another: its classes first, in its order."""
+    return grown(records, facts["classes"])
+
+
+def summary(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """What drift is measured on, a row a clip, see `audio.measured`."""
+    found, rows = decode(records, facts)["clip"], np.arange(len(records))
+    parts = [audio.measured(found[some], facts["sample_rate"]) for some in np.array_split(rows, len(rows) // BLOCK + 1)]
+    return pd.concat(parts, ignore_index=True)
+
+
 def learn(train: pd.DataFrame, settings: Settings) -> dict:
     """Facts: the classes, and the rate (Hz) and samples of the clips; no column of the records feeds the network."""
     return {"features": []} | {name: train.attrs[name] for name in ("classes", "sample_rate", "samples", "notes")}
@@ -403,25 +458,6 @@ def decode(records: pd.DataFrame, facts: dict) -> dict[str, Rows]:
         maps = [np.load(path, mmap_mode="r") for path in records.attrs["clips"]]
         return {"clip": Gathered(maps, records["clip"].to_numpy())}
     return {"clip": np.stack(records["clip"].tolist()).reshape(len(records), facts["samples"])}
-
-
-class Gathered:
-    """The clips at `places` of several maps, numbered one map after the other, read when they are asked for."""
-
-    def __init__(self, maps: list[np.ndarray], places: np.ndarray) -> None:
-        self.maps, self.places = maps, places
-        self.ends = np.cumsum([len(clips) for clips in maps])
-        self.shape, self.dtype = (len(places), maps[0].shape[1]), maps[0].dtype
-
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """The clips in these rows, int16 (len(rows), samples)."""
-        places = self.places[rows]
-        of_map = np.searchsorted(self.ends, places, side="right")
-        clips = np.empty((len(places), self.shape[1]), self.dtype)
-        for number in np.unique(of_map):
-            here = of_map == number
-            clips[here] = self.maps[number][places[here] - self.ends[number] + len(self.maps[number])]
-        return clips
 
 
 def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:

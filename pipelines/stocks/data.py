@@ -1,6 +1,7 @@
 """Daily prices in, records out: columns recognised, faults repaired or left out by rule, targets, the split by time."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,14 +60,21 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     Raises:
         InputError: where the data cannot be used, with file, row, column and what was expected.
     """
+    return read_all([(path, settings)])
+
+
+def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
+    """The ticker-days of several reads as one, as if all files lay in one folder; see `read`."""
+    path, settings = parts[-1]
     notes: list[str] = []
     if path is None:
         table = demo.random_walk(settings.seed) if settings.data == "random-walk" else demo.indices()
         raw = _standard(table, "", "demo data", settings, notes)
     else:
-        files = _files(path, notes) if path.is_dir() else [path]
-        parts = {f.name: _standard(tables.load(f), f.name.partition(".")[0], f.name, settings, notes) for f in files}
-        raw = _together(parts, notes)
+        files = [file for one, _ in parts for file in (_files(one, notes) if one.is_dir() else [one])]
+        raw = _together(
+            {f: _standard(tables.load(f), f.name.partition(".")[0], f.name, settings, notes) for f in files}, notes
+        )
     notes = list(dict.fromkeys(notes))
     records = _records(_clean(raw, path.name if path else "demo data", notes))
     if "open" not in records:
@@ -126,10 +134,10 @@ def _files(folder: Path, notes: list[str]) -> list[Path]:
     return found
 
 
-def _together(parts: dict[str, pd.DataFrame], notes: list[str]) -> pd.DataFrame:
+def _together(parts: dict[Path, pd.DataFrame], notes: list[str]) -> pd.DataFrame:
     """The tables of all files, one below the other, with the columns that all have."""
     for column in (*PRICES, "volume"):
-        lacking = [name for name, part in parts.items() if column not in part]
+        lacking = [file.name for file, part in parts.items() if column not in part]
         if 0 < len(lacking) < len(parts):
             notes.append(f"The column '{column}' is left out: {lacking[0]} has none ({len(lacking)} such files).")
     return pd.concat(parts.values(), ignore_index=True, join="inner")
@@ -365,6 +373,19 @@ def _first_test_day(days: np.ndarray, wanted: str) -> int:
 # ---------------------------------------------------------------------------------------------------- learn and decode
 
 
+def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """The records for a network that starts from another: its tickers first, in its order."""
+    adopted = records.copy(deep=False)
+    adopted.attrs = records.attrs | {"known": facts["tickers"]}
+    return adopted
+
+
+def summary(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """What drift is measured on, a row a ticker-day: log return, log variance and, where it is known, log volume."""
+    found = pd.DataFrame({"return": records["return"], "log variance": np.log(records["variance"])})
+    return found.assign(**{"log volume": np.log(records["volume"])}) if "volume" in records else found
+
+
 def learn(train: pd.DataFrame, settings: Settings) -> dict:
     """What the training records teach, as JSON.
 
@@ -374,13 +395,14 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
         variance to be expected is above the expected logarithm: half the variance of the pooled forecasts' errors;
         `notes`.
     """
-    names = sorted(train["ticker"].unique())
+    names = list(dict.fromkeys([*train.attrs.get("known", ()), *sorted(train["ticker"].unique())]))
     table = features.days(train, train.attrs["features"])
     frame = train.iloc[table.order]
     # The first month of each ticker's training rows lacks the days before them, which are context.
     full = frame.groupby("ticker").cumcount().to_numpy() >= MONTH
     targets, linear = frame[TARGETS[: len(HORIZONS)]].to_numpy()[full], table.linear[full]
-    har = features.fit_har(linear, targets, table.code[full] + 1, len(names))
+    number = pd.Index(names).get_indexer(frame["ticker"][full]) + 1
+    har = features.fit_har(linear, targets, number, len(names))
     pooled = features.har_forecast(linear, np.zeros(len(linear), int), har)[:, features.HAR_POOLED]
     return {
         "features": train.attrs["features"],

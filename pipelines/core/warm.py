@@ -1,0 +1,109 @@
+"""Warm start: a network that begins with the weights of a registered version, as far as they fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from pipelines.core import registry, scorer
+from pipelines.core.pipeline import InputError
+from pipelines.core.rows import Rows
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The version that a network starts from, with its own network and facts."""
+
+    version: registry.Version
+    network: keras.Model
+    facts: Mapping[str, Any]
+
+    @property
+    def ancestors(self) -> str:
+        """Numbers of the version and of those that it goes back to, separated by spaces."""
+        return f"{self.version.tags.get('ancestors', '')} {self.version.number}".strip()
+
+    def adapted(self, facts: Mapping[str, Any], inputs: Mapping[str, Rows]) -> dict[str, Any]:
+        """Those of the `facts` that preprocessing is made of as the version had them, if its inputs are the same.
+
+        Raises:
+            InputError: where the version's inputs have other names.
+        """
+        shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in self.network.inputs}
+        given = {name: tuple(rows.shape[1:]) for name, rows in inputs.items()}
+        if set(shapes) != set(given):
+            raise InputError(
+                f"--from: expected data for the inputs of version {self.version.number}, {', '.join(shapes)}. "
+                f"Received: {', '.join(given)}."
+            )
+        return {name: self.facts[name] if shapes == given else value for name, value in facts.items()}
+
+
+def load(version: registry.Version) -> Start:
+    """The version with its network and facts."""
+    held = scorer.load(version.uri)
+    return Start(version, held.network, held.facts)
+
+
+def reuse(network: keras.Model, start: Start) -> str:
+    """Copies weights and normalisation into `network`, layer by layer where the shapes fit; says what was reused.
+
+    Layers correspond by their class and their place among those of it. An embedding or an output layer that has grown
+    keeps what it knew in its first rows, or columns, and is new behind.
+    """
+    before, reused, grown, fresh = _layers(start.network), 0, [], []
+    outputs = {id(tensor) for tensor in network.outputs}
+    for key, layer in _layers(network).items():
+        old = before.get(key)
+        mine, theirs = _shapes(layer), _shapes(old) if old else []
+        if mine == theirs:
+            layer.set_weights(old.get_weights())
+            if isinstance(layer, keras.layers.Normalization):
+                layer.input_mean, layer.input_variance = old.input_mean, old.input_variance
+                layer.mean, layer.variance = old.mean, old.variance
+            reused += 1
+        elif (isinstance(layer, keras.layers.Embedding) or id(layer.output) in outputs) and _contains(mine, theirs):
+            layer.set_weights([_laid_over(*pair) for pair in zip(layer.get_weights(), old.get_weights(), strict=True)])
+            grown.append(f"{layer.name} from {theirs[0]} to {mine[0]}")
+        else:
+            fresh.append(layer.name)
+    told = f"Starts from version {start.version.number} of {start.version.name}: {reused} layers as they were"
+    told += f"; grown: {', '.join(grown)}" if grown else ""
+    return told + (f"; new: {', '.join(fresh)}." if fresh else ".")
+
+
+def _layers(network: keras.Model) -> dict[tuple[str, int], keras.Layer]:
+    """The layers that have weights or normalise, by class and place among those of the class."""
+    seen: Counter[str] = Counter()
+    found = {}
+    for layer in network.layers:
+        if _shapes(layer):
+            kind = type(layer).__name__
+            found[kind, seen[kind]] = layer
+            seen[kind] += 1
+    return found
+
+
+def _shapes(layer: keras.Layer) -> list[tuple[int, ...]]:
+    """Shapes of the layer's weights, for a normalisation of constants those of these."""
+    if isinstance(layer, keras.layers.Normalization):
+        return [tuple(layer.mean.shape), tuple(layer.variance.shape)]
+    return [tuple(weight.shape) for weight in layer.weights]
+
+
+def _contains(larger: list[tuple[int, ...]], smaller: list[tuple[int, ...]]) -> bool:
+    return len(larger) == len(smaller) > 0 and all(
+        len(a) == len(b) and all(np.greater_equal(a, b)) for a, b in zip(larger, smaller, strict=True)
+    )
+
+
+def _laid_over(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """`whole` with `part` at its beginning."""
+    whole = whole.copy()
+    whole[tuple(map(slice, part.shape))] = part
+    return whole
