@@ -20,6 +20,9 @@ T = TypeVar("T")
 USAGE = """\
 usage: pipelines list                  every pipeline, and the public data that it can fetch
        pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
+       pipelines predict NAME --data PATH --out FILE.csv|.parquet
+                                       write a version's decisions on new data
+       pipelines serve NAME [--port]   answer requests over HTTP with a version
        pipelines NAME VERB [flags]     what only one pipeline can do, such as speech_commands listen FILE
        pipelines doctor                whether this machine has what a run needs"""
 
@@ -112,7 +115,7 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
     return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
-AGAIN: dict[str, str] = {}
+AGAIN = {"predict": "predict:predict", "serve": "serve:serve"}
 """What is done with a pipeline's versions, each by a function `module:name` of pipeline and flags."""
 
 

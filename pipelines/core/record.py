@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, figures, manifest, page, promote, tracking
+from pipelines.core import device, figures, manifest, page, predict, promote, tracking
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
 from pipelines.core.sources import Origin
@@ -64,7 +64,7 @@ def begin(
 
 def version(outcome: Outcome, name: str) -> tracking.Version:
     """Registers the evaluated network as a new version of the model `name`."""
-    facts = outcome.facts
+    facts = outcome.facts | {"scores": predict.deciles(outcome.scores)}
     columns = outcome.pipeline.data.columns(facts)
     registered = tracking.register(outcome.pipeline, name, outcome.network, facts, columns, _example(outcome))
     tags = {"code_sha256": tracking.code_sha256(outcome.pipeline), "features": "\n".join(facts["features"])}
