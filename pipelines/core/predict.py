@@ -64,15 +64,13 @@ def predict(
         version = tracking.find(registered, model)
         same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
 
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
         draft = Path(scratch, f"draft{place.suffix.lower()}")
         asked = {"data": origin.name, "path": str(origin.path or ""), "history": history, "out": str(draft)}
         about = {"name": version.name, "number": version.number}
         found = scorer.carried(version.uri, same_code, f"{__name__}:write", **asked, **about)
         draft.replace(place)
-    seconds = time.perf_counter() - started
-    _log(pipeline, origin, version, found, {"out": str(place), "history": history}, seconds)
+    _log(pipeline, origin, version, found, {"out": str(place), "history": history})
 
 
 def _refuse_unfit(out: Path, origin: Origin, history: str) -> None:
@@ -104,13 +102,14 @@ def write(
         number: of the version, which the file tells.
 
     Returns:
-        `scored` and `faults` (rows), `notes` and, where the version knows its scores on test, `scores`: for each column
-        `edges` and the `counts` between them, now and in `test`.
+        `scored` and `faults` (rows), `seconds`, `notes` and, where the version knows its scores on test, `scores`: for
+        each column `edges`, the `counts` between them on test, and those of `now`.
 
     Raises:
         InputError: for data that do not fit, or none of which can be scored.
     """
     scorer: Scorer = model.unwrap_python_model()
+    started = time.perf_counter()
     reference = scorer.facts.get("scores", [])
     counts = [np.zeros(len(column["edges"]) + 1, np.int64) for column in reference]
     scored, faults, notes, held = 0, 0, (), [no_faults()]
@@ -135,7 +134,8 @@ def write(
             raise InputError(f"None of the {faults:,} rows of {data} can be scored. {''.join(told[:1])}".strip())
         put(pd.concat(held))
     compared = [known | {"now": column.tolist()} for known, column in zip(reference, counts, strict=True)]
-    return {"scored": scored, "faults": faults, "notes": list(notes), "scores": compared}
+    seconds = time.perf_counter() - started
+    return {"scored": scored, "faults": faults, "seconds": seconds, "notes": list(notes), "scores": compared}
 
 
 def requests(scorer: Scorer, data: str, path: str, history: str) -> Iterator[Request]:
@@ -225,13 +225,12 @@ def _log(
     version: Version,
     found: Mapping[str, Any],
     files: Mapping[str, str],
-    took: float,
 ) -> None:
     """Records what was scored as a run of its own, which is no look at a test set, and prints it."""
     from pipelines.core import page, tracking
 
-    scored, faults = found["scored"], found["faults"]
-    index = [stability_index(column["test"], column["now"]) for column in found["scores"]]
+    scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
+    index = [stability_index(column["counts"], column["now"]) for column in found["scores"]]
     told = [
         f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
         f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",

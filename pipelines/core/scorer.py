@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from pipelines.core import tables
+from pipelines.core import device, tables
 from pipelines.core.pipeline import InputError
 from pipelines.core.rows import Part, Request
 
@@ -168,9 +168,15 @@ def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) ->
 
 
 _CARRIED = """
-import importlib, json, pathlib, sys, mlflow
+import importlib, json, os, pathlib, sys
 uri, function, arguments, answer = sys.argv[1:]
-model = mlflow.pyfunc.load_model(uri)
+kept = os.dup(2)  # as `device.quiet` does, which is not there yet
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import mlflow
+    model = mlflow.pyfunc.load_model(uri)
+finally:
+    os.dup2(kept, 2)
 from pipelines.core.pipeline import InputError
 module, _, name = function.partition(":")
 try:
@@ -197,7 +203,9 @@ def carried(uri: str, same_code: bool, function: str, **arguments: Any) -> Any:
     """
     if same_code:
         module, _, name = function.partition(":")
-        return getattr(importlib.import_module(module), name)(mlflow.pyfunc.load_model(uri), **arguments)
+        with device.quiet():
+            model = mlflow.pyfunc.load_model(uri)
+        return getattr(importlib.import_module(module), name)(model, **arguments)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -53,6 +54,7 @@ def listen(model: PyFuncModel, *, port: int) -> None:
     import uvicorn
     from mlflow.pyfunc import scoring_server
 
+    logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)  # it warns of what the client is told anyway
     app = scoring_server.init(model)
     app.middleware("http")(said_plainly)
     uvicorn.run(app, host=HOST, port=port, log_level="warning")
@@ -73,8 +75,10 @@ async def said_plainly(request: Request, answer: Callable[[Request], Awaitable[R
 
 
 def sentence(body: str) -> str:
-    """What a fault's answer says, of which MLflow makes JSON with a message, or plain text."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-        body = json.loads(body)["message"]
-    said = re.split(r"\nError: ", body, maxsplit=1)[-1]
-    return " ".join(said.split())[:LONGEST]
+    """What a fault's answer says: MLflow's is JSON with a `message`, the server's own has a `detail`, or it is text."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(body)
+        body = str(told.get("message", told.get("detail", body))) if isinstance(told, dict) else body
+    for _ in range(2):  # one inside the other
+        body = re.sub(r"^Failed to (predict|enforce schema of) data .*?Error: ", "", body, flags=re.DOTALL)
+    return " ".join(body.partition("IMPORTANT:")[0].split())[:LONGEST]

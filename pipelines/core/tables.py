@@ -144,7 +144,7 @@ def salvaged(
         The records, and a table of `id` and `error` with the index of the rows at fault, ascending.
 
     Raises:
-        InputError: where it is no rows that are at fault.
+        InputError: where it is no rows that are at fault, or no records can be made without them.
     """
     faults: dict[Any, str] = {}
     while True:
@@ -152,6 +152,8 @@ def salvaged(
             records = parse(table)
             break
         except InputError as error:
+            if table.empty:
+                refuse_rows(faults)
             if not error.faults:
                 raise
             faults |= error.faults
