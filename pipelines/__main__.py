@@ -20,7 +20,10 @@ T = TypeVar("T")
 USAGE = """\
 usage: pipelines list                  every pipeline, and the public data that it can fetch
        pipelines train NAME [flags]    train one and judge it; `train NAME --help` lists the flags
-       pipelines evaluate NAME --data DATA    score a version on labelled data; trains nothing
+       pipelines evaluate NAME --data DATA   score a version on labelled data; trains nothing
+       pipelines predict NAME --data DATA --out FILE.csv|.parquet
+                                       write a version's decisions on new data
+       pipelines serve NAME [--port]   answer requests over HTTP with a version
        pipelines history NAME          its versions, how good they are and what was decided about them
        pipelines promote NAME [flags]  make a version champion by your own decision, or --rollback to the one before
        pipelines send NAME             record what was trained while the MLflow server did not answer
@@ -124,6 +127,8 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
 
 AGAIN = {
     "evaluate": "assess:evaluate",
+    "predict": "predict:predict",
+    "serve": "serve:serve",
     "history": "versions:history",
     "promote": "versions:promote",
     "send": "versions:send",

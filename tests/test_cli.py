@@ -10,6 +10,7 @@ from toys.blobs import PIPELINE as BLOBS
 from pipelines import __main__ as cli
 from pipelines.core.pipeline import InputError, Source, discover
 
+KNOWN = ", ".join(cli.COMMANDS)
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "keras", "tensorflow", "jax", "mlflow", "matplotlib")
 IMPORTS = f"""
 import sys
@@ -73,7 +74,10 @@ def test_help_of_a_pipeline_explains_every_setting(settings_seen, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian", "blobs"], f"error: the command must be one of {', '.join(cli.COMMANDS)}, perhaps train. Received: trian\n"),
+        (
+            ["trian", "blobs"],
+            f"error: the command must be one of {KNOWN}, perhaps train. Received: trian\n",
+        ),
         (["train", "blob"], "error: the pipeline must be one of blobs, perhaps blobs. Received: blob\n"),
         (["train", "xyz"], "error: the pipeline must be one of blobs. Received: xyz\n"),
         (["list", "--all"], "error: `list` takes no arguments. Received: --all\n"),

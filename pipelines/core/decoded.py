@@ -10,7 +10,8 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipelines.core import tables
 from pipelines.core.pipeline import InputError
+from pipelines.core.rows import Request
 
+CHUNK = 1_000  # files of a request
 BLOCK = 256  # files whose arrays wait in memory to be written
 NAMED = 10  # bad files in a sentence
 
@@ -169,22 +172,69 @@ def requested(table: pd.DataFrame, column: str, name: str, kind: Kind, convert: 
     """A request as records: `column` holds the bytes of files, whose arrays, flat, become the column `name`.
 
     Raises:
-        InputError: for a missing column, and for the first file that cannot be read; `id` may name the files.
+        InputError: for a missing column, and for files that cannot be read; `id` may name them.
     """
     if column not in table:
         raise InputError(f"request: expected the column '{column}'. Received: {tables.listed(table)}.")
     wrong = ~table[column].map(lambda value: isinstance(value, bytes | bytearray)).astype(bool)
     tables.refuse(table[column], wrong, f"the bytes of {kind.one}", "request")
-    arrays = []
+    named = tables.identifiers(table, "id", "request") if "id" in table else pd.Series(table.index, table.index)
+    arrays, faults = {}, {}
     for row, data in table[column].items():
         try:
             _refuse_long(len(data), kind)
-            arrays.append(convert(data)[0].ravel())
+            arrays[row] = convert(data)[0]
         except BadFile as fault:
-            raise InputError(f"request, row {row}, column '{column}': {fault}.") from None
-    named = tables.identifiers(table, "id", "request") if "id" in table else pd.Series(table.index)
-    records = {"id": named.to_numpy(), "label": np.full(len(table), -1), name: pd.Series(arrays, dtype=object)}
-    return pd.DataFrame(records)
+            faults[row] = f"request, row {row}, column '{column}': {fault}."
+    tables.refuse_rows(faults)
+    return _records(named, name, arrays)
+
+
+def _records(named: pd.Series, name: str, arrays: Mapping[int, np.ndarray]) -> pd.DataFrame:
+    """Records of files without a label, by the keys of their arrays; `named` has the ids by the same."""
+    flat = pd.Series([array.ravel() for array in arrays.values()], dtype=object)
+    return pd.DataFrame({"id": named.loc[list(arrays)].to_numpy(), "label": -1, name: flat}).set_index(
+        pd.Index(arrays, dtype=np.int64)
+    )
+
+
+def of_files(listing: pd.DataFrame, kind: Kind, name: str, convert: Convert, note: str) -> Iterator[Request]:
+    """The files of a listing, with `id` and `file`, as requests; see `requests`."""
+
+    def made(file: str) -> np.ndarray:
+        return convert(read(Path(file), kind))[0]
+
+    return requests(listing["id"], listing["file"].tolist(), name, made, note)
+
+
+def requests(
+    named: pd.Series, items: Sequence[Any], name: str, made: Callable[[Any], np.ndarray], note: str
+) -> Iterator[Request]:
+    """Items, such as files, as requests of CHUNK each.
+
+    Args:
+        named: the id of each item.
+        items: what arrays are made of.
+        name: column of the records that holds the arrays, flat.
+        made: the array of an item; where it raises BadFile, the item is at fault. Called by several threads.
+        note: what the requests tell.
+    """
+
+    def tried(identity: str, item: Any) -> np.ndarray | str:
+        try:
+            return made(item)
+        except BadFile as fault:
+            return f"{identity}: {fault}."
+
+    named = named.reset_index(drop=True)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for begin in range(0, len(named), CHUNK):
+            ids = named.iloc[begin : begin + CHUNK]
+            with warnings.catch_warnings(action="ignore"):  # threads undo each other's filters
+                found = dict(zip(ids.index, pool.map(tried, ids, items[begin : begin + CHUNK]), strict=True))
+            faults = tables.faulty({row: told for row, told in found.items() if isinstance(told, str)}, ids)
+            records = _records(ids, name, {row: one for row, one in found.items() if row not in faults.index})
+            yield Request(records, np.arange(len(records)), faults, len(named) - ids.index[-1] - 1, (note,))
 
 
 def read(file: Path, kind: Kind) -> bytes:

@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from pipelines.core import tables
 from pipelines.core.pipeline import InputError
+from pipelines.core.rows import unlabelled
 
 SIDES = ("train", "validation", "test")
 
@@ -35,8 +38,7 @@ def in_folders(
     Raises:
         InputError: where there are no files of these kinds, or only some lie below a folder for a side.
     """
-    shown = (file for file in sorted(folder.rglob("*")) if not _hidden(file.relative_to(folder), apart))
-    files = [file for file in shown if not file.is_dir()]
+    files = _shown(folder, apart)
     others = Counter(file.suffix for file in files if file.suffix.lower() not in suffixes)
     if others:
         notes.append(f"{others.total():,} other files are ignored ({', '.join(sorted(others))}).")
@@ -58,6 +60,41 @@ def in_folders(
         return listing.drop(columns="group")
     notes.append(f"Folders below a class are groups: {listing['id'][deeper.index[0]]} is of {deeper.iloc[0]}.")
     return listing
+
+
+def listed(
+    path: Path, suffixes: Collection[str], what: str, label: str, apart: Collection[str] = ()
+) -> tuple[pd.DataFrame, str]:
+    """Files to score: those in a folder, however deep, or those that the column `file` of a table names.
+
+    Of a table with the column `label` they are those without a label, or all if every one has one.
+
+    Returns:
+        A table with `file` and `id` (its name within the folder, or in the table), and a sentence that says which.
+
+    Raises:
+        InputError: where there are none.
+    """
+    if path.is_dir():
+        files = [file for file in _shown(path, apart) if file.suffix.lower() in suffixes]
+        if not files:
+            raise InputError(f"{path} holds no {what}: expected some ({', '.join(sorted(suffixes - {''}))}).")
+        listing = pd.DataFrame({"id": [file.relative_to(path).as_posix() for file in files], "file": map(str, files)})
+        return listing, f"All {what} of the folder are scored; what their folders are called is not read."
+    table = tables.load(path, names=("file", label))
+    if "file" not in table:
+        raise InputError(f"{path.name}: expected the column 'file'. Received: {tables.listed(table, 'file')}.")
+    tables.refuse(table["file"], table["file"].isna(), "a file", path.name)
+    unknown = table[label].isna() if label in table else pd.Series(True, table.index)
+    rows, note = unlabelled(np.where(unknown, -1, 0))
+    names = tables.identifiers(table, "file", path.name).astype(str).iloc[rows]
+    return pd.DataFrame({"id": names.to_numpy(), "file": [str(path.parent / name) for name in names]}), note
+
+
+def _shown(folder: Path, apart: Collection[str]) -> list[Path]:
+    """Everything in a folder, however deep, but for folders, what is hidden, and what lies below one named `apart`."""
+    shown = (file for file in sorted(folder.rglob("*")) if not _hidden(file.relative_to(folder), apart))
+    return [file for file in shown if not file.is_dir()]
 
 
 def _hidden(path: Path, apart: Collection[str]) -> bool:

@@ -27,7 +27,15 @@ def _flag(name: str) -> Any:
 
 
 class InputError(Exception):
-    """A user's mistake, said in one sentence; the command line prints it and exits with code 2."""
+    """A user's mistake, said in one sentence; the command line prints it and exits with code 2.
+
+    Where rows of a table are at fault, `faults` holds a sentence for each, by its label in the table's index: training
+    refuses the table, predicting goes on without these rows.
+    """
+
+    def __init__(self, sentence: str, faults: Mapping[Any, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.faults = dict(faults or {})
 
 
 class UnrecordedError(Exception):

@@ -1,9 +1,9 @@
-"""Rows and Part: how records reach a network or a baseline without being copied first."""
+"""Rows, Part and Request: how records reach a network or a baseline without being copied first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -90,3 +90,35 @@ class Part:
             return self
         rng = np.random.default_rng(seed)
         return self.take(np.sort(rng.choice(len(self), most, replace=False)))
+
+
+def no_faults() -> pd.DataFrame:
+    """The table of rows at fault where there are none."""
+    return pd.DataFrame({"id": pd.Series(dtype=object), "error": pd.Series(dtype="str")}, index=pd.RangeIndex(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """Records that are scored at once, with those that they need beside them.
+
+    Attributes:
+        records: those to answer and those that are context.
+        rows: int64 positions of the records to answer, whose labels in the records' index ascend.
+        faults: rows of the raw data that are no records, with `id` and `error`, in the same count as that index.
+        later: how many rows further requests of the same data hold, for progress.
+        notes: sentences on what is scored and what is not.
+    """
+
+    records: pd.DataFrame
+    rows: np.ndarray
+    faults: pd.DataFrame = field(default_factory=no_faults)
+    later: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def unlabelled(labels: np.ndarray) -> tuple[np.ndarray, str]:
+    """The rows to score, int64 positions, and the sentence that says so: those without a label, or all if none is."""
+    rows = np.flatnonzero(labels < 0)
+    if len(rows):
+        return rows, "Rows without a label are scored." if len(rows) < len(labels) else "All rows are scored."
+    return np.arange(len(labels)), "All rows are scored, since every one has a label."

@@ -5,12 +5,13 @@ MLflow stores this file as the model's code, beside the network, its facts and t
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from pipelines.core import device, tables
 from pipelines.core.pipeline import InputError
+from pipelines.core.rows import Part, Request
 
+BLOCK = 1 << 16  # rows scored at once
 SCORE = "score"
 """Optional boolean column of a request: which rows to answer; the others are context. A domain whose records do not
 correspond to the rows of a request, or that answers others by default, returns the column with the parsed records."""
@@ -32,8 +36,6 @@ class Scorer(PythonModel):
     """A network with its facts and its domain's code, answering tables of raw records."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        import importlib
-
         import keras
 
         self.facts = json.loads(Path(context.artifacts["facts"]).read_text())
@@ -42,8 +44,7 @@ class Scorer(PythonModel):
         self.report = importlib.import_module(self.facts["module"] + ".report")
 
     def _outputs(self, records: pd.DataFrame, rows: np.ndarray) -> tuple[Any, np.ndarray]:
-        from pipelines.core.batches import predict
-        from pipelines.core.rows import Part
+        from pipelines.core.batches import predict  # takes seconds, and the registry needs this module without it
 
         part = Part(records, rows, self.data.decode(records, self.facts))
         return part, predict(self.network, part)
@@ -56,27 +57,75 @@ class Scorer(PythonModel):
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
     ) -> pd.DataFrame:
-        """One row of decisions per answered record, in order, with its id.
+        """One row of decisions per answered record, in order, with its id; where a row is bad, `error` says why.
 
         Rows to answer are those whose `score` is true in the parsed records or in the request, or without that column
         those whose label is unknown; the others are context, such as past payments.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE, where the table does not fit what the network was trained on.
+            MlflowException: INVALID_PARAMETER_VALUE, where the table does not fit what the network was trained on, or
+                no row of it can be answered.
         """
         try:
             table = model_input.reset_index(drop=True)
-            records = self.data.parse(table, self.facts)
-            told = next((frame[SCORE] for frame in (records, table) if SCORE in frame), records["label"] < 0)
-            rows = np.flatnonzero(told.fillna(False).to_numpy(bool))
+            records, faults = tables.salvaged(lambda rows: self.data.parse(rows, self.facts), table, self.named(table))
+            if SCORE in table:
+                faults = faults[_marked(table.loc[faults.index, SCORE])]
+            asked = next((frame[SCORE] for frame in (records, table) if SCORE in frame), records["label"] < 0)
+            rows = np.flatnonzero(_marked(asked.loc[records.index]))
             if not len(rows):
-                raise InputError(f"expected rows without a label, or with '{SCORE}' true. Received: none to answer.")
-            part, outputs = self._outputs(records, rows)
-            decisions = self.report.decide(outputs, self.facts, part).reset_index(drop=True)
-            decisions.insert(0, "id", part.frame["id"].to_numpy())
-            return decisions
+                told = faults["error"].tolist()
+                raise InputError([*told, f"expected rows without a label, or with '{SCORE}' true. Received: none."][0])
+            told = pd.concat([decisions for decisions, _ in self.answers(Request(records, rows, faults))])
+            whole = not told.isna().any(axis=None)
+            return told if whole else told.astype(object).where(told.notna(), None)  # JSON has no NaN
         except InputError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
+
+    def named(self, table: pd.DataFrame) -> pd.Series:
+        """What each row of a raw table is called: as the domain says, by its `id`, or by its place in the index."""
+        if hasattr(self.data, "named"):
+            return self.data.named(table, self.facts)
+        return table["id"] if "id" in table else table.index.to_series()
+
+    def answers(self, request: Request) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+        """The decisions on a request's rows, a BLOCK at a time and with the rows at fault among them; and the outputs.
+
+        The decisions have `id` first and `error` last, which is empty where there is none.
+        """
+        from pipelines.core.batches import predict
+
+        records, rows, faults = request.records, request.rows, request.faults
+        inputs = self.data.decode(records, self.facts)
+        age = self.data.age(records, rows, self.facts) if hasattr(self.data, "age") else None
+        labels = records.index.to_numpy()[rows]
+        ends = [*np.searchsorted(faults.index, labels[BLOCK::BLOCK]), len(faults)]
+        for number, end in enumerate(ends):
+            here = slice(number * BLOCK, (number + 1) * BLOCK)
+            part = Part(records, rows[here], inputs)
+            outputs = predict(self.network, part)
+            decisions = self.report.decide(outputs, self.facts, part).set_axis(labels[here])
+            decisions.insert(0, "id", part.frame["id"].to_numpy())
+            if age is not None:
+                decisions["history_age_days"] = age[here]
+            decisions["error"] = decisions.pop("error") if "error" in decisions else ""
+            bad = faults.iloc[ends[number - 1] if number else 0 : end]
+            yield _among(decisions, bad), outputs
+
+
+def _marked(flags: pd.Series) -> np.ndarray:
+    return flags.fillna(False).to_numpy(bool)
+
+
+def _among(decisions: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
+    """The decisions and the rows at fault in order of their index; what is unknown of the latter is missing."""
+    if faults.empty:
+        return decisions
+    kinds = {"bool": "boolean", "integer": "Int64"}  # those that can miss a value
+    kinds = {column: kind for plain, kind in kinds.items() for column in decisions.select_dtypes(plain)}
+    decisions = decisions.astype(kinds)
+    faults = faults.reindex(columns=decisions.columns).astype(decisions.dtypes)
+    return pd.concat([decisions, faults]).sort_index(kind="stable")
 
 
 def load(uri: str) -> Scorer:
@@ -119,6 +168,58 @@ def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) ->
             raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
         with np.load(paths[2]) as scored:
             return scored["outputs"], scored["scores"]
+
+
+_CARRIED = """
+import importlib, json, os, pathlib, sys
+uri, function, arguments, answer = sys.argv[1:]
+kept = os.dup(2)  # as `device.quiet` does, which is not there yet
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+try:
+    import mlflow
+    model = mlflow.pyfunc.load_model(uri)
+finally:
+    os.dup2(kept, 2)
+from pipelines.core.pipeline import InputError
+module, _, name = function.partition(":")
+try:
+    told = {"answer": getattr(importlib.import_module(module), name)(model, **json.loads(arguments))}
+except InputError as error:
+    told = {"mistake": str(error)}
+except ModuleNotFoundError as error:
+    told = {"mistake": f"This version was made before there was {function}: train a new one."}
+except KeyboardInterrupt:
+    sys.exit(130)
+pathlib.Path(answer).write_text(json.dumps(told))
+"""
+
+
+def carried(uri: str, same_code: bool, function: str, **arguments: Any) -> Any:
+    """What `function`, "module:name", gives for the version at `uri` and the arguments, all of them JSON.
+
+    It runs with the code that the version carries: in a child process, unless that is the `same_code`. What the child
+    prints passes through, and so does Ctrl-C.
+
+    Raises:
+        InputError: what the function raises as such, or a version that does not carry it.
+        RuntimeError: if the child ends without an answer.
+    """
+    if same_code:
+        module, _, name = function.partition(":")
+        with device.quiet():
+            model = mlflow.pyfunc.load_model(uri)
+        return getattr(importlib.import_module(module), name)(model, **arguments)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder, "answer.json")
+        command = [sys.executable, "-P", "-c", _CARRIED, uri, function, json.dumps(arguments), str(answer)]
+        done = subprocess.run(command, env=environment, check=False)  # -P: the working directory holds no code of its
+        if not answer.exists():
+            raise RuntimeError(f"the process that ran version {uri} ended with code {done.returncode}")
+        told = json.loads(answer.read_text())
+    if "mistake" in told:
+        raise InputError(told["mistake"])
+    return told["answer"]
 
 
 mlflow.models.set_model(Scorer())

@@ -5,17 +5,21 @@ Every fault is one sentence that names the table, the row as the table's index c
 
 import difflib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from pandas.api import types
 
 from pipelines.core.pipeline import InputError
 
 COMPRESSED = {".gz", ".bz2", ".xz", ".zip", ".zst"}
 WORDS = {"false": "0", "no": "0", "true": "1", "yes": "1"}
+CHUNK = 200_000  # rows read at once where a table may be larger than memory
 MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
 EPOCH = pd.Timestamp("1970-01-01")
 MOST_SECONDS = 1e11  # a larger number counts milliseconds or less, and would stretch every span of time
@@ -28,6 +32,47 @@ def load(path: Path, names: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises InputError for a folder, an empty file, one without rows, or one that is neither.
     """
+    with _told_apart(path) as parquet:
+        table = pd.read_parquet(path) if parquet else pd.read_csv(path, **_layout(path, names), low_memory=False)
+    table.columns = table.columns.astype(str)
+    _refuse_empty(table, path)
+    first = 1 if parquet else 2
+    return table.set_axis(pd.RangeIndex(first, first + len(table)))
+
+
+def chunks(
+    path: Path, columns: Mapping[str, bool] | None = None, names: Sequence[str] = (), rows: int = CHUNK
+) -> Iterator[pd.DataFrame]:
+    """The same table, some rows at a time.
+
+    With `columns`, it has those of them alone that the file has; True stands for one that the file must have.
+
+    Raises InputError as `load` does, and for a column that is missing.
+    """
+    with _told_apart(path) as parquet:
+        file = pq.ParquetFile(path) if parquet else None
+        header = file.schema_arrow.empty_table().to_pandas() if file else pd.read_csv(path, nrows=0, **_layout(path))
+        wanted = [column for column in header if columns is None or column in columns]
+        for column, needed in (columns or {}).items():
+            if needed and column not in wanted:
+                raise InputError(f"{path.name}: expected the column '{column}'. Received: {listed(header, column)}.")
+        if file:
+            batches = (batch for batch in file.iter_batches(rows, columns=wanted) if batch.num_rows)
+            # An integer stays one beside an empty cell, so that 7 is the same name in every chunk.
+            begin, found = 1, (batch.to_pandas(integer_object_nulls=True) for batch in batches)
+        else:
+            begin, found = 2, pd.read_csv(path, usecols=wanted, chunksize=rows, **_layout(path, names))
+        empty = True
+        for table in found:
+            yield table.set_axis(pd.RangeIndex(begin, begin + len(table)))
+            begin, empty = begin + len(table), False
+        if empty:
+            _refuse_empty(header, path)
+
+
+@contextmanager
+def _told_apart(path: Path) -> Iterator[bool]:
+    """Whether the file is Parquet, else it is CSV; inside, what a reader raises for one that is neither is told."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected a CSV or Parquet file.")
     try:
@@ -38,21 +83,22 @@ def load(path: Path, names: Sequence[str] = ()) -> pd.DataFrame:
         parquet = begin.startswith(b"PAR1")
         if b"\0" in begin and path.suffix not in COMPRESSED and not parquet:
             raise ValueError("binary data")
-        table = pd.read_parquet(path) if parquet else _read_csv(path, names)
+        yield parquet
     except (ValueError, OSError, EOFError, zlib.error) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(f"{path.name} is neither CSV text in UTF-8 nor Parquet. Received: {reason}.") from None
-    table.columns = table.columns.astype(str)
-    if table.empty:
-        raise InputError(f"{path.name} holds no rows: expected some below the header. Received: {listed(table)}.")
-    first = 1 if parquet else 2
-    return table.set_axis(pd.RangeIndex(first, first + len(table)))
 
 
-def _read_csv(path: Path, names: Sequence[str]) -> pd.DataFrame:
+def _layout(path: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """How to read a CSV file."""
     header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
     separator = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), ",")
-    return pd.read_csv(path, sep=separator, encoding="utf-8-sig", low_memory=False, dtype=dict.fromkeys(names, str))
+    return {"sep": separator, "encoding": "utf-8-sig", "dtype": dict.fromkeys(names, str)}
+
+
+def _refuse_empty(table: pd.DataFrame, path: Path) -> None:
+    if table.empty:
+        raise InputError(f"{path.name} holds no rows: expected some below the header. Received: {listed(table)}.")
 
 
 def listed(table: pd.DataFrame, *wanted: str) -> str:
@@ -64,13 +110,61 @@ def listed(table: pd.DataFrame, *wanted: str) -> str:
 
 
 def refuse(column: pd.Series, bad: pd.Series, expected: str, origin: str) -> None:
-    """Raises InputError for the first cell of `column` that is `bad`."""
-    if bad.any():
-        row = bad.idxmax()
-        value = column[row]
-        told = "an empty cell" if pd.isna(value) else repr(value) if isinstance(value, str) else value
-        more = f" ({bad.sum():,} such rows)" if bad.sum() > 1 else ""
-        raise InputError(f"{origin}, row {row}, column '{column.name}': expected {expected}. Received: {told}{more}.")
+    """Raises InputError for the cells of `column` that are `bad`; it says the first of them."""
+    faults = {
+        row: f"{origin}, row {row}, column '{column.name}': expected {expected}. Received: {_told(value)}."
+        for row, value in column[bad].items()
+    }
+    refuse_rows(faults)
+
+
+def refuse_rows(faults: Mapping[Any, str]) -> None:
+    """Raises InputError for rows at fault, each with its sentence, if there are any; it says the first of them."""
+    if faults:
+        first = next(iter(faults.values()))
+        more = f" ({len(faults):,} such rows)." if len(faults) > 1 else "."
+        raise InputError(first.removesuffix(".") + more, faults)
+
+
+def _told(value: Any) -> str:
+    return "an empty cell" if pd.isna(value) else repr(value) if isinstance(value, str) else str(value)
+
+
+def salvaged(
+    parse: Callable[[pd.DataFrame], pd.DataFrame], table: pd.DataFrame, names: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records of those rows of a table that can be read, and the others.
+
+    Args:
+        parse: makes records of a table, or raises InputError with faults.
+        table: raw columns.
+        names: what each row of the table is called, by the same index.
+
+    Returns:
+        The records, and a table of `id` and `error` with the index of the rows at fault, ascending.
+
+    Raises:
+        InputError: where it is no rows that are at fault, or no records can be made without them.
+    """
+    faults: dict[Any, str] = {}
+    while True:
+        try:
+            records = parse(table)
+            break
+        except InputError as error:
+            if table.empty:
+                refuse_rows(faults)
+            if not error.faults:
+                raise
+            faults |= error.faults
+            table = table.drop(index=list(error.faults))
+    return records, faulty(faults, names)
+
+
+def faulty(faults: Mapping[Any, str], names: pd.Series) -> pd.DataFrame:
+    """The rows at fault as a table of `id` and `error`, in order of their index; `names` has every row's."""
+    rows = sorted(faults)
+    return pd.DataFrame({"id": names.loc[rows], "error": pd.Series(faults, dtype="str").loc[rows]}, index=rows)
 
 
 def is_numeric(column: pd.Series) -> bool:
@@ -127,10 +221,14 @@ def identifiers(table: pd.DataFrame, name: str, origin: str) -> pd.Series:
     refuse(column, column.isna(), "an identifier", origin)
     twice = column.duplicated()
     if twice.any():
-        first, second = column.index[column == column[twice.idxmax()]][:2]
-        raise InputError(
-            f"{origin}, column '{name}': expected each identifier once. Received: {column[first]!r} in rows {first} "
-            f"and {second} ({twice.sum():,} such rows)."
+        first = pd.Series(column.index, column).loc[column[twice].unique()]
+        first = first[~first.index.duplicated()]
+        refuse_rows(
+            {
+                row: f"{origin}, row {row}, column '{name}': expected each identifier once. Received: {_told(value)}, "
+                f"which stands in row {first[value]} too."
+                for row, value in column[twice].items()
+            }
         )
     return column.astype("str") if column.dtype == object else column
 

@@ -11,6 +11,7 @@ from pandas.api import types
 from pipelines.core import tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.records import joined
+from pipelines.core.rows import Request
 from pipelines.fraud import Settings, demo
 
 TEST, VALIDATION = 0.2, 0.15  # shares of the time span, or of the rows where there is no time
@@ -100,7 +101,8 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
             f"Each legitimate row stands for {weight:.2f} payments, so that {settings.base_rate:.3%} are frauds."
         )
     if roles["time"]:
-        records = records.sort_values(["time", "id"], kind="stable", ignore_index=True)
+        records = records.sort_values(["time", "id"], kind="stable")
+    records = records.reset_index(drop=True)
     records.attrs = {"roles": roles, "delay_days": delay, "layout": layout, "notes": notes}
     return records
 
@@ -135,7 +137,7 @@ def parse(table: pd.DataFrame, facts: dict, origin: str = "request") -> pd.DataF
         origin: what errors call the table.
 
     Returns:
-        RangeIndex; amount and numeric columns float64, other features text, each with NaN where missing.
+        The table's index; amount and numeric columns float64, other features text, each with NaN where missing.
 
     Raises:
         InputError: for a missing column, a cell that cannot be read, or an identifier that stands twice.
@@ -163,7 +165,6 @@ def parse(table: pd.DataFrame, facts: dict, origin: str = "request") -> pd.DataF
         records["known_at"] = records["time"] + facts["delay_days"] * DAY
         if not types.is_numeric_dtype(records[roles["time"]]):
             records[roles["time"]] = records["time"]
-    records = records.reset_index(drop=True)
     records.attrs = {"roles": roles, "delay_days": facts["delay_days"]}
     return records
 
@@ -350,6 +351,35 @@ def request(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
     """These records as a request holds them: the columns that must be there."""
     needed = {column: kind for column, (kind, required) in columns(facts).items() if required}
     return records[list(needed)].astype({column: str for column, kind in needed.items() if kind == "string"})
+
+
+def named(table: pd.DataFrame, facts: dict) -> pd.Series:
+    """What each raw payment is called: its identifier, or its row."""
+    identity = facts["roles"]["id"]
+    return table[identity] if identity in table else table.index.to_series()
+
+
+def age(records: pd.DataFrame, rows: np.ndarray, facts: dict) -> np.ndarray | None:
+    """Days from the latest earlier payment that is not among `rows` to each that is, NaN where there is none; (n,).
+
+    So old is the newest history that the payments are judged by, apart from one another. None where none is read.
+    """
+    if not (facts["roles"]["time"] and facts["roles"]["entities"]):
+        return None
+    time = records["time"].to_numpy("datetime64[us]")
+    context = np.ones(len(records), bool)
+    context[rows] = False
+    past = np.sort(time[context])
+    latest = np.searchsorted(past, time[rows]) - 1
+    days = (time[rows] - np.append(past, np.datetime64("NaT"))[latest]) / np.timedelta64(1, "D")
+    return days.astype(np.float32)
+
+
+def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
+    """The payments of a file to score, those of `history` before them; see `bulk.requests`."""
+    from pipelines.fraud import bulk
+
+    return bulk.requests(path, history, facts, settings)
 
 
 def decode(records: pd.DataFrame, facts: dict) -> dict:

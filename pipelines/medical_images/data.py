@@ -1,7 +1,7 @@
 """Images in, records out: where they come from, their classes and groups, the split, and requests."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 from pipelines.core import decoded, files, sources, tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.records import grown, joined, relabelled
-from pipelines.core.rows import Gathered, Rows
+from pipelines.core.rows import Gathered, Request, Rows
 from pipelines.medical_images import Settings, demo, images
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the images, where the data do not say which are which
@@ -69,7 +69,7 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
             pixels = np.stack([images.fitted(image, settings.size, 1) for image in pixels])
         records = records.rename(columns={"subject": "group"})
         return _records(records, pixels, "", ["The radiographs are simulated."])
-    cache = Path.cwd() / "data" / "medical_images" / "cache"
+    cache = _cache()
     if path.suffix == ".npz":
         return _from_arrays(path, cache, settings)
     notes: list[str] = []
@@ -82,6 +82,10 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     good = (table["reason"] == "").to_numpy()
     listing = listing[good].assign(digest=table["digest"].to_numpy()[good])
     return _records(listing.drop(columns=["file", "stem"]), pixels, pixels.filename, notes)
+
+
+def _cache() -> Path:
+    return Path.cwd() / "data" / "medical_images" / "cache"
 
 
 def _records(listing: pd.DataFrame, pixels: np.ndarray, cache: str, notes: list[str]) -> pd.DataFrame:
@@ -209,15 +213,7 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
                     f"{path.name}: expected an array '{begin}_{kind}'. Received: {held} ({error})."
                 ) from None
         pixels, labels = parts[side, "images"], parts[side, "labels"]
-        if (
-            pixels.dtype != np.uint8
-            or pixels.ndim not in (3, 4)
-            or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3))
-        ):
-            raise InputError(
-                f"{path.name}, '{begin}_images': expected uint8 of shape (n, height, width), or with 1 or 3 channels "
-                f"behind. Received: {pixels.dtype} of shape {pixels.shape}."
-            )
+        _refuse_shape(pixels, f"{path.name}, '{begin}_images'")
         if labels.dtype.kind not in "iu" or labels.shape not in ((len(pixels),), (len(pixels), 1)):
             raise InputError(
                 f"{path.name}, '{begin}_labels': expected one whole number for each of {len(pixels):,} images. "
@@ -230,6 +226,14 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
     listing = pd.DataFrame({"id": [f"{side}-{n}" for n, side in enumerate(side)], "side": side})
     listing["class"] = [names[label] if label < len(names) else str(label) for label in labels]
     return _records(listing, stored, stored.filename, [])
+
+
+def _refuse_shape(pixels: np.ndarray, origin: str) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
+        raise InputError(
+            f"{origin}: expected uint8 of shape (n, height, width), or with 1 or 3 channels behind. "
+            f"Received: {pixels.dtype} of shape {pixels.shape}."
+        )
 
 
 def _stored(parts: list[np.ndarray], folder: Path, size: int) -> np.ndarray:
@@ -398,6 +402,48 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
     """
     convert = partial(images.convert, size=facts["size"], channels=facts["channels"])
     return decoded.requested(table, "image", "image", images.KIND, convert)
+
+
+def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
+    """The images of a folder, of a table of files, or of an .npz archive, a thousand at a time.
+
+    Raises:
+        InputError: where there are no images, or a history is given.
+    """
+    if history:
+        raise InputError(f"--history: expected none, since images have no history. Received: {history}.")
+    size, channels = facts["size"], facts["channels"]
+    if path is None:
+        table, pixels = demo.make(seed=0)
+        fit = partial(images.fitted, size=size, channels=channels)
+        yield from decoded.requests(table["id"], pixels, "image", fit, "All images are scored.")
+    elif path.suffix == ".npz":
+        stored = _arrays(path)
+        places = [(name, n) for name, pixels in stored.items() for n in range(len(pixels))]
+        ids = pd.Series([f"{files.side(name) or name}-{at}" for at, (name, _) in enumerate(places)])
+
+        def stored_image(place: tuple[str, int]) -> np.ndarray:
+            image = np.asarray(stored[place[0]][place[1]])
+            return images.fitted(image.reshape(*image.shape[:2], -1), size, channels)
+
+        yield from decoded.requests(ids, places, "image", stored_image, f"All images of {path.name} are scored.")
+    else:
+        listing, note = files.listed(path, SUFFIXES, "images", "label")
+        convert = partial(images.convert, size=size, channels=channels)
+        yield from decoded.of_files(listing, images.KIND, "image", convert, note)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The images of an .npz archive by name: every array whose name ends in "images", those of the sides first."""
+    folder = sources.unpack(path, _cache())
+    found = {file.stem.removesuffix("_images"): file for file in sorted(folder.glob("*images.npy"))}
+    order = sorted(found, key=lambda name: [*files.SIDES, ""].index(files.side(name)))
+    if not found:
+        raise InputError(f"{path.name}: expected an array 'images'. Received: none whose name ends so.")
+    arrays = {name: np.load(found[name], mmap_mode="r") for name in order}
+    for name, pixels in arrays.items():
+        _refuse_shape(pixels, f"{path.name}, '{found[name].stem}'")
+    return arrays
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pipelines.core import decoded, evaluate
+from pipelines.core import decoded, evaluate, files
 from pipelines.core.files import SIDES
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.records import grown, told_apart
-from pipelines.core.rows import Gathered, Part, Rows
+from pipelines.core.rows import Gathered, Part, Request, Rows
 from pipelines.speech_commands import Settings, audio, demo
-from pipelines.speech_commands.listing import SILENCE, UNKNOWN, listed, noises
+from pipelines.speech_commands.listing import NOISE, SILENCE, SUFFIXES, UNKNOWN, listed, noises
 
 if TYPE_CHECKING:
     from pipelines.core.batches import Augment
@@ -468,6 +468,25 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
     """
     convert = partial(audio.convert, sample_rate=facts["sample_rate"], samples=facts["samples"])
     return decoded.requested(table, "audio", "clip", audio.KIND, convert)
+
+
+def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
+    """The recordings of a folder, or of a table of files, a thousand at a time.
+
+    Raises:
+        InputError: where there are no recordings, or a history is given.
+    """
+    if history:
+        raise InputError(f"--history: expected none, since recordings have no history. Received: {history}.")
+    rate, samples = facts["sample_rate"], facts["samples"]
+    if path is None:
+        cache = Path.cwd() / "data" / "speech_commands" / "cache"
+        table, clips, _ = _demo(cache, rate, samples, [])
+        yield from decoded.requests(table["id"], np.load(clips, "r"), "clip", np.asarray, "All clips are scored.")
+        return
+    listing, note = files.listed(path, SUFFIXES, "recordings", "class", {NOISE})
+    convert = partial(audio.convert, sample_rate=rate, samples=samples)
+    yield from decoded.of_files(listing, audio.KIND, "clip", convert, note)
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:

@@ -1,8 +1,9 @@
 """Daily prices in, records out: columns recognised, faults repaired or left out by rule, targets, the split by time."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial, reduce
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pandas.util import hash_pandas_object
 
 from pipelines.core import evaluate, tables
 from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part
+from pipelines.core.rows import Part, Request
 from pipelines.stocks import Settings, demo, features
 from pipelines.stocks.features import HORIZONS, MONTH, ahead, shifted
 
@@ -38,6 +39,7 @@ SUFFIXES = (".csv", ".parquet", ".txt", ".tsv", ".csv.gz", ".csv.bz2", ".csv.xz"
 FAR = 2.0
 """A high this many times open and close, or a low this small a part of them, is a slip or a trade that was annulled."""
 MOST_TWICE = 0.05  # share of rows for a ticker and day that has another; more are no slips but another kind of data
+LAST = "Each ticker's last day is scored."
 EARLIEST, LATEST = 19000101, 21001231  # dates written as numbers
 
 
@@ -96,9 +98,7 @@ def parse(table: pd.DataFrame, facts: dict, origin: str = "request") -> pd.DataF
         InputError: for a missing column, a cell that cannot be read, or a row to answer that cannot be used.
     """
     raw = _standard(table, "", origin, Settings(), [])
-    missing = [name for name in facts["features"] if name not in raw]
-    if missing:
-        raise InputError(f"{origin}: expected the column '{missing[0]}'. Received: {tables.listed(table)}.")
+    _refuse_lacking(raw, table, facts, origin)
     raw = raw[["time", *facts["features"]]]
     if "score" in table:
         wanted = table["score"].fillna(False).astype(bool)
@@ -108,6 +108,75 @@ def parse(table: pd.DataFrame, facts: dict, origin: str = "request") -> pd.DataF
         if name in PRICES:
             tables.refuse(raw[name], wanted & ~(raw[name] > 0), "a price above 0 in a row to answer", origin)
     return _records(_clean(raw.assign(score=wanted), origin, []))
+
+
+def named(table: pd.DataFrame, facts: dict) -> pd.Series:
+    """What each raw row is called: ticker and day, as they are written."""
+    given = {role: column for role, column in facts.get("named", {}).items() if column in table}
+    found = _recognised(table, "request", given)
+    told = [table[found[role]].astype("str").fillna("?") for role in ("ticker", "date") if role in found]
+    return reduce(lambda a, b: a + " " + b, told) if told else table.index.to_series()
+
+
+def age(records: pd.DataFrame, rows: np.ndarray, facts: dict) -> np.ndarray:
+    """Days from each of the `rows` to the latest day of any ticker, float32 (n,): 0 where the prices are up to date."""
+    time = records["time"]
+    return ((time.max() - time.iloc[rows]) / pd.Timedelta(days=1)).to_numpy(np.float32)
+
+
+def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
+    """Each ticker's last day or, with a history, each day after its end; and the days that their forecasts read.
+
+    Raises:
+        InputError: for files that are no prices like those of training.
+    """
+    if path is None:
+        records = read(None, settings)
+        last = records["time"] == records.groupby("ticker")["time"].transform("max")
+        yield Request(records, np.flatnonzero(last), notes=(LAST,))
+        return
+    settings = replace(settings, **facts.get("named", {}))
+    raw, faults = _gathered(path, facts, settings)
+    notes = (LAST,)
+    if history:
+        past, lost = _gathered(history, facts, settings)
+        end = past["time"].max()
+        raw = pd.concat([past, raw])
+        raw = raw[(raw["time"] > end) | ~raw.duplicated(["ticker", "time"])]
+        raw["score"] = raw["time"] > end
+        told = [f"{len(lost):,} rows of {history.name} cannot be read: {lost['error'].iloc[0]}"] if len(lost) else []
+        notes = (f"The days after {end:%Y-%m-%d}, where the history ends, are scored.", *told)
+    table = _needed(raw, facts).rename(columns={"time": "date"})
+    table.index = named(table, facts)  # rows of several files
+    records, late = tables.salvaged(lambda rows: parse(rows, facts, path.name), table, table.index.to_series())
+    faults = pd.concat([faults, late], ignore_index=True)
+    yield Request(records, np.flatnonzero(records["score"]), faults, notes=notes)
+
+
+def _gathered(path: Path, facts: dict, settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of one or more files with `time` and the features, about 70 bytes each, and the rows at fault."""
+    parts, faults = [], []
+    for file in _files(path, []) if path.is_dir() else [path]:
+        ticker = file.name.partition(".")[0] if path.is_dir() else ""
+        for table in tables.chunks(file):
+            standard = partial(_standard, ticker=ticker, origin=file.name, settings=settings, notes=[])
+            raw, bad = tables.salvaged(standard, table, named(table, facts))
+            _refuse_lacking(raw, table, facts, file.name)
+            parts.append(raw[["time", *facts["features"]]].astype({"ticker": "category"}))
+            faults.append(bad)
+    tickers = pd.api.types.union_categoricals([part.pop("ticker") for part in parts])
+    return pd.concat(parts, ignore_index=True).assign(ticker=tickers), pd.concat(faults)
+
+
+def _needed(raw: pd.DataFrame, facts: dict) -> pd.DataFrame:
+    """The days that forecasts read: of each ticker up to its first row to score, of all tickers on these days."""
+    prices = [name for name in PRICES if name in raw]
+    usable = raw[(raw[prices] > 0).all(axis=1)]
+    past = usable[~usable["score"]] if "score" in usable else usable
+    days = facts["window"] + MONTH + 1  # and one before the first return
+    back = past.groupby("ticker", observed=True)["time"].rank(method="dense", ascending=False)
+    read = past["time"][back <= days].unique()
+    return raw[raw["time"].isin(read) | raw.get("score", False)]
 
 
 def describe(records: pd.DataFrame) -> str:
@@ -121,6 +190,12 @@ def describe(records: pd.DataFrame) -> str:
             *records.attrs["notes"],
         ]
     )
+
+
+def _refuse_lacking(raw: pd.DataFrame, table: pd.DataFrame, facts: dict, origin: str) -> None:
+    missing = [name for name in facts["features"] if name not in raw]
+    if missing:
+        raise InputError(f"{origin}: expected the column '{missing[0]}'. Received: {tables.listed(table)}.")
 
 
 def _files(folder: Path, notes: list[str]) -> list[Path]:
@@ -393,7 +468,7 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
         `features`, the columns that feed the network; `tickers`; `window`, in days; `har`, the coefficients of the
         linear forecasts, see `features.fit_har`; `excess`, by how much, for each horizon, the logarithm of the
         variance to be expected is above the expected logarithm: half the variance of the pooled forecasts' errors;
-        `notes`.
+        `named`, the columns that flags name; `notes`.
     """
     names = list(dict.fromkeys([*train.attrs.get("known", ()), *sorted(train["ticker"].unique())]))
     table = features.days(train, train.attrs["features"])
@@ -410,6 +485,7 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
         "window": settings.window,
         "har": har,
         "excess": (pooled - np.log(targets)).mean(axis=0).tolist(),
+        "named": {"date": settings.date, "ticker": settings.ticker},
         "notes": train.attrs["notes"],
     }
 

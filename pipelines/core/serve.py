@@ -1,0 +1,84 @@
+"""`serve`: MLflow's scoring server on a registered version, on this machine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from pipelines.core import device
+from pipelines.core.pipeline import InputError, Pipeline
+
+if TYPE_CHECKING:
+    from fastapi import Request, Response
+    from mlflow.pyfunc import PyFuncModel
+
+HOST = "127.0.0.1"
+LONGEST = 1_000  # characters of what a client is told
+
+
+def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name: str = "") -> None:
+    """Answers raw records over HTTP, at POST /invocations, with the decisions of a registered version; until Ctrl-C.
+
+    Args:
+        pipeline: whose version it is.
+        port: Port to listen on, on this machine alone.
+        model: Version to answer with: champion, or a number.
+        name: Registered model; by default the pipeline's name.
+
+    Raises:
+        InputError: for a port that is taken, or a version that there is not.
+    """
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise InputError(f"--port: expected one that is free. Received: {port} ({error}).") from None
+    with device.quiet():
+        from pipelines.core import scorer, tracking
+
+        tracking.connect()
+        version = tracking.find(name or pipeline.name, model)
+        same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
+    print(f"Serving version {version.number} of {version.name} at http://{HOST}:{port}/invocations; Ctrl-C ends it.")
+    scorer.carried(version.uri, same_code, f"{__name__}:listen", port=port)
+
+
+def listen(model: PyFuncModel, *, port: int) -> None:
+    """Runs the server for the loaded version until it is told to end."""
+    import uvicorn
+    from mlflow.pyfunc import scoring_server
+
+    logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)  # it warns of what the client is told anyway
+    app = scoring_server.init(model)
+    app.middleware("http")(said_plainly)
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+
+
+async def said_plainly(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+    """What MLflow answers, but for a fault: one sentence, without the stack trace and the data that it sends along."""
+    from starlette.responses import JSONResponse
+
+    try:
+        response = await answer(request)
+    except Exception as error:  # whatever a request brings about, the next one is to be answered
+        return JSONResponse({"message": f"The request could not be read: {type(error).__name__}."}, 400)
+    if response.status_code < 400:
+        return response
+    body = b"".join([chunk async for chunk in response.body_iterator]).decode(errors="replace")
+    return JSONResponse({"message": sentence(body)}, response.status_code)
+
+
+def sentence(body: str) -> str:
+    """What a fault's answer says: MLflow's is JSON with a `message`, the server's own has a `detail`, or it is text."""
+    with contextlib.suppress(ValueError):
+        told = json.loads(body)
+        body = str(told.get("message", told.get("detail", body))) if isinstance(told, dict) else body
+    for _ in range(2):  # one inside the other
+        body = re.sub(r"^Failed to (predict|enforce schema of) data .*?Error: ", "", body, flags=re.DOTALL)
+    return " ".join(body.partition("IMPORTANT:")[0].split())[:LONGEST]
