@@ -40,7 +40,7 @@ def scored(monkeypatch):
     monkeypatch.setattr(tracking, "code_sha256", lambda pipeline: "c")
 
     def champion(scores=poor, seen=None):
-        monkeypatch.setattr(scorer, "score", lambda uri, same_code, records, rows: scores[rows])
+        monkeypatch.setattr(scorer, "score", lambda uri, same_code, records, rows: (None, scores[rows]))
         seen = seen or {}
         monkeypatch.setattr(
             manifest, "trained_on", lambda version, frame: np.isin(frame["id"], seen.get(version.number, []))
