@@ -1,7 +1,10 @@
 """What every test stands on: quiet libraries, no network beyond this machine, properties that repeat."""
 
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -29,6 +32,32 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("PIPELINES_REAL_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database without runs: creating one takes MLflow seconds, copying it nothing."""
+    folder = tmp_path_factory.mktemp("store")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    code = "from pipelines.core import tracking; tracking.connect()"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
+    return folder / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch, empty_store):
+    """An empty project folder, and a client of its store."""
+    import mlflow
+
+    from pipelines.core import tracking
+
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns")
+    monkeypatch.chdir(tmp_path)
+    # Set, so that what `connect` writes into it is undone afterwards.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    tracking.connect()
+    return mlflow.MlflowClient()
 
 
 @pytest.fixture(scope="session", autouse=True)
