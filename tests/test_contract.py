@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import registry, tracking
+from pipelines.core import drift, registry, tracking
 from pipelines.core.batches import predict
 from pipelines.core.pipeline import Gate, Pipeline, discover
 from pipelines.core.rows import Part
@@ -92,6 +92,27 @@ def test_sides_are_ascending_disjoint_and_labelled(case):
 def test_facts_survive_json(case):
     assert json.loads(json.dumps(case.facts)) == case.facts
     assert set(case.facts["features"]) <= set(case.records)
+
+
+def test_later_data_can_be_held_against_what_is_kept_of_these(case):
+    """The profile is JSON; the very records that it was made from show no drift; what is fixed is among the facts."""
+    train = case.records.iloc[case.splits.train]
+    profile = drift.profile(case.pipeline, train, case.facts)
+    assert json.loads(json.dumps(profile))["reference"] == profile["reference"]
+    measured = drift._measured(case.pipeline, train, case.facts)
+    assert set(measured) == set(profile["reference"]) > {"label"}
+    for name, bins in profile["reference"].items():
+        assert drift.psi(np.array(bins["counts"]), drift._counts(measured[name], bins)) == 0
+        assert sum(bins["counts"]) == len(measured) > 0
+
+
+def test_a_network_started_from_its_own_kind_has_the_same_facts_and_labels(case):
+    adopt = getattr(case.pipeline.data, "adopt", lambda records, facts: records)
+    adopted = adopt(case.records, case.facts)
+    assert adopted["id"].tolist() == case.records["id"].tolist()
+    assert adopted["label"].tolist() == case.records["label"].tolist()
+    again = case.pipeline.data.learn(adopted.iloc[case.splits.train], case.settings)
+    assert again == {name: case.facts[name] for name in again}
 
 
 def test_inputs_cover_every_record_and_gather_what_is_asked_for(case):

@@ -67,7 +67,7 @@ def reuse(network: keras.Model, start: Start) -> str:
                 layer.input_mean, layer.input_variance = old.input_mean, old.input_variance
                 layer.mean, layer.variance = old.mean, old.variance
             reused += 1
-        elif (isinstance(layer, keras.layers.Embedding) or id(layer.output) in outputs) and _contains(mine, theirs):
+        elif old and _grown(layer, outputs, mine, theirs):
             layer.set_weights([_laid_over(*pair) for pair in zip(layer.get_weights(), old.get_weights(), strict=True)])
             grown.append(f"{layer.name} from {theirs[0]} to {mine[0]}")
         else:
@@ -96,10 +96,13 @@ def _shapes(layer: keras.Layer) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in layer.weights]
 
 
-def _contains(larger: list[tuple[int, ...]], smaller: list[tuple[int, ...]]) -> bool:
-    return len(larger) == len(smaller) > 0 and all(
-        len(a) == len(b) and all(np.greater_equal(a, b)) for a, b in zip(larger, smaller, strict=True)
-    )
+def _grown(layer: keras.Layer, outputs: set[int], mine: list[tuple[int, ...]], theirs: list[tuple[int, ...]]) -> bool:
+    """Whether an embedding has more rows, or an output layer more columns, than the layer with the other shapes."""
+    embedding = isinstance(layer, keras.layers.Embedding)
+    if len(mine) != len(theirs) or not (embedding or id(layer.output) in outputs):
+        return False
+    axis, kept = (0, slice(1, None)) if embedding else (-1, slice(-1))
+    return all(a[kept] == b[kept] and a[axis] >= b[axis] for a, b in zip(mine, theirs, strict=True))
 
 
 def _laid_over(whole: np.ndarray, part: np.ndarray) -> np.ndarray:

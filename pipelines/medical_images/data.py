@@ -114,27 +114,27 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
     """The images of several reads as one, with the classes in the order in which they came.
 
     Raises:
-        InputError: where their images differ in size or colour, or only some lie in a cache.
+        InputError: where their images differ in size or colour.
     """
     reads = [read(path, settings) for path, settings in parts]
     names = list(dict.fromkeys(name for records in reads for name in records.attrs["classes"]))
     reads = [relabelled(records, names) for records in reads]
-    paths = [path for records in reads for path in records.attrs.get("pixels", [])]
-    grouped, begin, first = any("group" in records for records in reads), 0, reads[0].attrs
+    grouped, paths = any("group" in records for records in reads), []
+    first, begin = reads[0].attrs, 0
     for (path, _), records in zip(parts, reads, strict=True):
         about = records.attrs
-        if (about["size"], about["channels"], "pixels" in about) != (first["size"], first["channels"], bool(paths)):
+        if (about["size"], about["channels"]) != (first["size"], first["channels"]):
             raise InputError(
-                f"{path or 'demo data'}: expected images to join of {first['size']} pixels, {first['channels']} "
-                f"channels, and none of the demo's. Received: {about['size']} pixels, {about['channels']} channels."
+                f"{path}: expected images of {first['size']} pixels and {first['channels']} channels, to join others. "
+                f"Received: {about['size']} pixels and {about['channels']} channels."
             )
         if grouped and "group" not in records:
             records["group"] = records["id"]
-        if paths:
-            records["image"] += begin
-            begin += sum(len(np.load(file, mmap_mode="r")) for file in about["pixels"])
+        records["image"] += begin
+        begin += sum(len(np.load(file, mmap_mode="r")) for file in about["pixels"])
+        paths += about["pixels"]
     records = joined(reads)
-    records.attrs |= {"pixels": paths} if paths else {}
+    records.attrs |= {"pixels": paths}
     return records
 
 

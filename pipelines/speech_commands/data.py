@@ -68,25 +68,11 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
             f"of 0 or more. Received: {rate:,}, {settings.seconds:g} and {settings.voices:,}."
         )
     cache, notes = Path.cwd() / "data" / "speech_commands" / "cache", []
-    own = [(path, one) for path, one in parts if path is not None]
-    if own:
-        found = [listed(path, one.name_pattern, notes) for path, one in own]
-        listing = _together([listing for listing, _ in found])
-        noise = [
-            [file.name, str(audio.load_noise(file, cache, rate))] for _, folder in found for file in noises(folder)
-        ]
+    if parts[0][0] is None:
+        stores, noise = _demo(cache, rate, samples, settings, notes)
     else:
-        listing, clips, noise = _demo(cache, rate, samples, notes)
-    listing = _held_out(listing, settings.non_keywords, notes)
-    listing = _settled(listing, notes)
-    stores = [] if own else [(listing, clips)]
-    if own:
-        for _, rows in _thinned(listing, notes).groupby("part"):
-            stores.append(_loaded(rows.reset_index(drop=True), cache, rate, samples, settings.max_bad, notes))
-        stores = _kept_once(stores)
-        listing = pd.concat([rows for rows, _ in stores], ignore_index=True)
-    elif settings.voices:
-        raise InputError("--voices joins synthetic voices to recordings of people: the demo is made of them already.")
+        stores, noise = _recorded(parts, cache, rate, samples, notes)
+    listing = pd.concat([table for table, _ in stores], ignore_index=True)
     if settings.voices:
         stores.append(_voices(listing, settings.voices, cache, rate, samples, notes))
     if noise:
@@ -94,6 +80,22 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
     records = _records(stores)
     records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": notes}
     return records
+
+
+def _recorded(
+    parts: Sequence[tuple[Path, Settings]], cache: Path, rate: int, samples: int, notes: list[str]
+) -> tuple[list[tuple[pd.DataFrame, Path]], list[list[str]]]:
+    """Listings with the files of their clips, one for each part, and the recordings of noise by name."""
+    settings = parts[-1][1]
+    found = [listed(path, one.name_pattern, notes) for path, one in parts]
+    listing = _held_out(_together([listing for listing, _ in found]), settings.non_keywords, notes)
+    listing = _thinned(_settled(listing, notes), notes)
+    stores = [
+        _loaded(rows.reset_index(drop=True), cache, rate, samples, settings.max_bad, notes)
+        for _, rows in listing.groupby("part")
+    ]
+    files = [file for _, folder in found for file in noises(folder)]
+    return _kept_once(stores), [[file.name, str(audio.load_noise(file, cache, rate))] for file in files]
 
 
 def _together(listings: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -133,15 +135,19 @@ def _records(stores: Sequence[tuple[pd.DataFrame, Path]]) -> pd.DataFrame:
     return records
 
 
-def _demo(cache: Path, rate: int, samples: int, notes: list[str]) -> tuple[pd.DataFrame, Path, list[list[str]]]:
-    """Listing, clips and recordings of noise of the demo, made once."""
+def _demo(
+    cache: Path, rate: int, samples: int, settings: Settings, notes: list[str]
+) -> tuple[list[tuple[pd.DataFrame, Path]], list[list[str]]]:
+    """Listing with the file of its clips, and recordings of noise, of the demo, made once."""
+    if settings.voices:
+        raise InputError("--voices joins synthetic voices to recordings of people: the demo is made of them already.")
     table, clips = _kept(cache, "demo", (_source(), rate, samples), lambda: demo.make(rate, samples))
     notes.append("The voices are synthetic (eSpeak NG): figures say how the pipeline works and nothing about people.")
     table = table.rename(columns={"voice": "group"}).assign(side="")
     table["id"] = [f"clip-{n:04d}" for n in range(len(table))]
     table["class"] = table["word"].where(table["word"].isin(demo.COMMANDS), UNKNOWN)
     noise = [[path.stem.removeprefix("noise-"), str(path)] for path in sorted(clips.parent.glob("noise-*.npy"))]
-    return table, clips, noise
+    return [(_settled(_held_out(table, settings.non_keywords, notes), notes), clips)], noise
 
 
 def _kept(

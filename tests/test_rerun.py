@@ -1,0 +1,402 @@
+"""Training again: several reads as one, sides that stay, and networks that start from another."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from keras import layers
+from PIL import Image
+
+from pipelines.core import manifest, run, sources, tracking, warm
+from pipelines.core.pipeline import InputError, Settings, Splits, discover
+from pipelines.core.records import grown, joined, told_apart
+from pipelines.core.rows import Gathered
+from pipelines.fraud import Settings as Fraud
+from pipelines.fraud import data as fraud
+from pipelines.fraud import demo
+from pipelines.fraud import model as fraud_model
+from pipelines.medical_images import Settings as Images
+from pipelines.medical_images import data as images
+from pipelines.speech_commands import Settings as Speech
+from pipelines.speech_commands import data as speech
+from pipelines.stocks import Settings as Stocks
+from pipelines.stocks import data as stocks
+
+BLOBS = discover("toys")["blobs"]
+
+
+# Several reads as one
+
+
+def read(names: str, begin: int = 0, **columns) -> pd.DataFrame:
+    records = pd.DataFrame({"id": np.arange(len(names)), "what": list(names), "label": 0, **columns})
+    return records.assign(time=pd.Timestamp("2024-01-01") + pd.to_timedelta(begin + np.arange(len(names)), unit="D"))
+
+
+def test_what_two_reads_share_is_kept_once_and_the_rest_is_in_order_of_time():
+    earlier, later = read("abcd"), read("cdef", begin=2)
+    records = joined([later, earlier])
+    assert "".join(records["what"]) == "abcdef"
+    assert records["time"].is_monotonic_increasing
+    assert records["id"].is_unique
+
+
+def test_copies_within_one_read_are_left_as_they_are():
+    first, second = (read("aa").drop(columns="time") for _ in range(2))
+    assert len(joined([first])) == len(joined([first, second])) == 2
+
+
+def test_columns_that_a_read_lacks_are_left_out_and_told():
+    records = joined([read("ab"), read("cd", begin=2, tip=1.0)])
+    assert "tip" not in records
+    assert records.attrs["notes"] == ["tip is left out: not all of the files that are joined have it."]
+
+
+def test_numbers_and_texts_do_not_join():
+    with pytest.raises(InputError, match=r"Column 'x': expected numbers"):
+        joined([read("ab", x=[1.0, 2.0]), read("cd", begin=2, x=["one", "two"])])
+
+
+def test_an_identifier_of_two_different_records_is_refused_by_name():
+    first, second = (read(names, key=[7, number]) for names, number in (("ab", 8), ("cd", 9)))
+    with pytest.raises(InputError, match=r"Column 'key': .* Received: 7 for two that differ \(1 such\)"):
+        joined([first, second], key="key")
+
+
+def test_ids_that_stand_twice_are_told_apart_and_others_stay():
+    ids, part = pd.Series([1, 2, 1]), np.array([0, 0, 1])
+    assert told_apart(ids, part).tolist() == ["1", "2", "2:1"]
+    assert told_apart(pd.Series([1, 2, 3]), part).tolist() == [1, 2, 3]
+
+
+def test_classes_only_grow_and_labels_follow_the_order_of_before():
+    records = pd.DataFrame({"label": [0, 1, 2, -1]})
+    records.attrs = {"classes": ["ant", "bee", "cat"]}
+    after = grown(records, ["cat", "ant"])
+    assert after.attrs["classes"] == ["cat", "ant", "bee"]
+    assert after["label"].tolist() == [1, 2, 0, -1]
+    assert records["label"].tolist() == [0, 1, 2, -1]
+    with pytest.raises(InputError, match="none of dog"):
+        grown(records, ["cat", "dog"])
+
+
+def test_rows_are_gathered_from_several_arrays_as_from_one():
+    parts = [np.arange(6).reshape(3, 2), np.arange(6, 16).reshape(5, 2)]
+    whole, places = np.concatenate(parts), np.array([7, 0, 3, 3, 2])
+    gathered = Gathered(parts, places)
+    assert gathered.shape == (5, 2)
+    rows = np.array([4, 1, 0, 0])
+    np.testing.assert_array_equal(gathered[rows], whole[places[rows]])
+
+
+def picture(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), level, np.uint8)).save(path)
+
+
+def test_images_of_two_folders_join_with_their_own_pixels_and_classes_in_the_order_they_came(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    levels = {"old/bee/1": 10, "old/cat/2": 20, "new/ant/1": 30, "new/cat/1": 40, "new/cat/copy": 20}
+    for name, level in levels.items():
+        picture(tmp_path / f"{name}.png", level)
+    records = images.read_all([(tmp_path / "old", Images()), (tmp_path / "new", Images())])
+    assert records.attrs["classes"] == ["bee", "cat", "ant"]
+    facts = images.learn(records, Images())
+    shown = images.decode(records, facts)["image"][np.arange(len(records))][:, 0, 0, 0]
+    named = [records.attrs["classes"][label] for label in records["label"]]
+    assert sorted(zip(shown, named, strict=True)) == [(10, "bee"), (20, "cat"), (30, "ant"), (40, "cat")]
+
+
+def recording(path: Path, level: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.full(8_000, level, np.int16), 8_000)
+
+
+def test_recordings_of_one_more_speaker_join_those_of_before(tmp_path, monkeypatch):
+    """The new folder alone has too few speakers to be split; together they have enough."""
+    monkeypatch.chdir(tmp_path)
+    level = 0
+    for folder, people in (("old", "abcde"), ("new", "ef")):
+        for person in people:
+            for word in (0, 1):
+                level += 100
+                # The recordings of e in the new folder are those of the old one.
+                recording(tmp_path / folder / f"{word}_{person}_0.wav", level if person != "e" else 7_000 + word)
+    settings = Speech(sample_rate=8_000)
+    records = speech.read_all([(tmp_path / "old", settings), (tmp_path / "new", settings)])
+    assert len(records) == 12
+    assert records["group"].nunique() == 6
+    assert len(records.attrs["clips"]) == 2
+    facts = speech.learn(records, settings)
+    clips = speech.decode(records, facts)["clip"][np.arange(12)]
+    heard = dict(zip(records["id"], clips[:, 4_000], strict=True))
+    assert (heard["0_a_0.wav"], heard["1_e_0.wav"], heard["0_f_0.wav"]) == (100, 7_001, 1_300)
+    assert len(set(heard.values())) == 12
+
+
+@pytest.fixture(scope="module")
+def payments() -> pd.DataFrame:
+    table = demo.make(0)
+    return table[table["customer"].isin([f"C{number:04d}" for number in range(60)])].reset_index(drop=True)
+
+
+def test_payments_of_two_files_join_to_what_one_file_gives(tmp_path, payments):
+    payments.to_csv(tmp_path / "all.csv", index=False)
+    payments.iloc[:600].to_csv(tmp_path / "early.csv", index=False)
+    payments.iloc[500:].to_csv(tmp_path / "late.csv", index=False)
+    whole = fraud.read(tmp_path / "all.csv", Fraud())
+    both = fraud.read_all([(tmp_path / f"{name}.csv", Fraud()) for name in ("early", "late")])
+    pd.testing.assert_frame_equal(both, whole)
+
+
+def test_prices_of_two_files_join_to_what_one_file_gives(tmp_path):
+    from pipelines.stocks import demo as prices
+
+    table = prices.indices()
+    days = np.sort(table["Date"].unique())
+    for name, kept in (("all", days[:500]), ("early", days[:400]), ("late", days[350:500])):
+        table[table["Date"].isin(kept)].to_csv(tmp_path / f"{name}.csv", index=False)
+    whole = stocks.read(tmp_path / "all.csv", Stocks())
+    both = stocks.read_all([(tmp_path / f"{name}.csv", Stocks()) for name in ("early", "late")])
+    pd.testing.assert_frame_equal(both, whole)
+
+
+def test_the_last_days_that_are_asked_for_are_test(payments, tmp_path):
+    payments.to_csv(tmp_path / "all.csv", index=False)
+    records = fraud.read(tmp_path / "all.csv", Fraud())
+    tested = fraud.split(records, Fraud(test_days=7)).test
+    end = records["time"].max().normalize() + pd.Timedelta(days=1)
+    assert records["time"].iloc[tested].min() >= end - pd.Timedelta(days=7)
+    assert (records["time"] >= end - pd.Timedelta(days=7)).sum() == len(tested)
+
+
+# Where the data of before lie
+
+
+def version(**tags: str) -> tracking.Version:
+    return tracking.Version("toy", 7, "run", tags)
+
+
+@pytest.fixture
+def chained(tmp_path, monkeypatch):
+    """A champion that was trained on old.csv, and the origin of new.csv."""
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.csv").write_text(name)
+    origins = [sources.Origin("own", name, tmp_path / f"{name}.csv") for name in ("old", "new")]
+    splits = Splits(np.array([0]), np.array([1]), np.array([2]))
+    summary, table = manifest.describe(read("abc"), splits, origins[:1])
+    monkeypatch.setattr(manifest, "load", lambda version: (summary, table))
+    return origins
+
+
+def test_the_files_of_the_champion_come_before_the_new_one_and_the_same_file_once(chained):
+    old, new = chained
+    assert manifest.chain(version(), "toy", new) == [old, new]
+    assert manifest.chain(version(), "toy", old) == [old]
+
+
+def test_a_file_that_is_gone_or_has_changed_is_refused_by_name(chained):
+    old, new = chained
+    old.path.write_text("changed")
+    with pytest.raises(InputError, match=r"old.csv is no longer what version 7 was trained on"):
+        manifest.chain(version(), "toy", new)
+    old.path.unlink()
+    with pytest.raises(InputError, match=r"old.csv, which version 7 was trained on, is gone"):
+        manifest.chain(version(), "toy", new)
+
+
+def test_without_a_champion_there_is_nothing_to_append_to(chained):
+    with pytest.raises(InputError, match=r"--append: expected a champion of toy"):
+        manifest.chain(None, "toy", chained[1])
+
+
+# Sides that stay
+
+
+def people(groups: str) -> pd.DataFrame:
+    return pd.DataFrame({"id": np.arange(len(groups)), "label": 0, "x": np.arange(len(groups)), "group": list(groups)})
+
+
+def test_a_new_record_of_a_known_group_joins_it_and_a_new_group_goes_where_it_was_drawn(monkeypatch):
+    before = people("aabbcc")
+    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), [sources.Origin("demo", "demo")])
+    monkeypatch.setattr(manifest, "load", lambda version: told)
+    records = people("aabbccabcd")
+    drawn = Splits(np.array([4, 5, 8]), np.array([2, 3, 7]), np.array([0, 1, 6, 9]))
+    kept = manifest.keep_sides(drawn, records, version())
+    assert [rows.tolist() for rows in kept.sides().values()] == [[0, 1, 6], [2, 3, 7], [4, 5, 8, 9]]
+
+
+def test_what_the_start_has_learnt_from_is_in_no_test_and_what_it_was_trained_on_stops_nothing(monkeypatch):
+    before = people("aabbcc")
+    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), [sources.Origin("demo", "demo")])
+    monkeypatch.setattr(manifest, "load", lambda version: told)
+    drawn = Splits(np.array([4]), np.array([0, 2, 6]), np.array([1, 3, 5, 7]))
+    kept = manifest.unlearnt(drawn, people("aabbccde"), version())
+    assert [rows.tolist() for rows in kept.sides().values()] == [[4], [2, 6], [5, 7]]
+    assert sum(kept.left_out.values()) == 3
+    with pytest.raises(InputError, match="has learnt from all test records"):
+        manifest.unlearnt(replace(drawn, test=np.array([1, 3])), people("aabbccde"), version())
+
+
+# Networks that start from another
+
+
+def network(words: int = 5, classes: int = 3, width: int = 8, mean: float = 0.0) -> keras.Model:
+    number, word = keras.Input((2,), name="number"), keras.Input((), name="word", dtype="int32")
+    scaled = layers.Normalization(mean=[mean, mean], variance=[1.0, 4.0], dtype="float32")(number)
+    hidden = layers.Concatenate()([scaled, layers.Embedding(words, 3)(word)])
+    hidden = layers.Dense(width, activation="relu")(hidden)
+    outputs = layers.Dense(classes, activation="softmax", dtype="float32")(hidden)
+    return keras.Model({"number": number, "word": word}, outputs)
+
+
+def started(source: keras.Model, facts: dict | None = None) -> warm.Start:
+    return warm.Start(version(ancestors="2 5"), source, facts or {})
+
+
+def answers(model: keras.Model) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return model.predict({"number": rng.normal(5, 3, (50, 2)), "word": np.arange(50) % 5}, verbose=0)
+
+
+def test_a_network_of_the_same_shape_answers_as_the_one_it_starts_from_also_when_saved(tmp_path):
+    source, fresh = network(mean=3.0), network(mean=0.0)
+    told = warm.reuse(fresh, started(source))
+    np.testing.assert_allclose(answers(fresh), answers(source), atol=1e-6)
+    assert "4 layers as they were." in told
+    fresh.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(answers(keras.saving.load_model(tmp_path / "model.keras")), answers(source), atol=1e-6)
+
+
+def test_what_has_grown_keeps_what_it_knew(tmp_path):
+    source, larger = network(), network(words=7, classes=4)
+    told = warm.reuse(larger, started(source))
+    np.testing.assert_array_equal(
+        larger.get_layer(index=-1).get_weights()[0][:, :3], source.get_layer(index=-1).get_weights()[0]
+    )
+    before = answers(source)
+    after = answers(larger)[:, :3]
+    np.testing.assert_allclose(after / after.sum(axis=1, keepdims=True), before, atol=1e-5)
+    assert "from (5, 3) to (7, 3)" in told
+    assert "from (8, 3) to (8, 4)" in told
+
+
+def test_a_hidden_layer_of_another_width_is_new_and_told():
+    wider = network(width=16)
+    untouched = wider.layers[-2].get_weights()[0].copy()
+    told = warm.reuse(wider, started(network()))
+    assert f"2 layers as they were; new: {wider.layers[-2].name}, {wider.layers[-1].name}." in told
+    np.testing.assert_array_equal(wider.layers[-2].get_weights()[0], untouched)
+
+
+def test_the_ancestors_are_those_of_the_start_and_itself():
+    assert started(network()).ancestors == "2 5 7"
+    assert warm.Start(version(), network(), {}).ancestors == "7"
+
+
+def test_adapted_facts_stay_where_the_inputs_are_the_same_and_other_inputs_are_refused():
+    start = started(network(), {"edges": [1, 2]})
+    inputs = {"number": np.zeros((4, 2)), "word": np.zeros(4)}
+    assert start.adapted({"edges": [3]}, inputs) == {"edges": [1, 2]}
+    assert start.adapted({"edges": [3]}, inputs | {"number": np.zeros((4, 3))}) == {"edges": [3]}
+    with pytest.raises(InputError, match=r"--from: expected data for the inputs of version 7, number, word"):
+        start.adapted({"edges": [3]}, {"number": np.zeros((4, 2))})
+
+
+def test_payments_for_a_start_keep_its_columns_in_their_order_and_its_categories_first():
+    rows = 60
+    table = pd.DataFrame({"tip": np.arange(rows) % 7, "age": np.arange(rows) % 5, "kind": ["b", "c", "a"] * 20})
+    records = table.assign(label=np.int8(0), id=np.arange(rows))
+    roles = {"id": "", "label": "", "time": "", "amount": "", "entities": []}
+    records.attrs = {"roles": roles, "delay_days": 0.0, "notes": []}
+    facts = {"features": ["age", "kind"], "categorical": {"kind": ["c", "b"]}}
+    learnt = fraud.learn(fraud.adopt(records, facts), Fraud())
+    assert learnt["features"] == ["age", "kind"]
+    assert learnt["categorical"] == {"kind": ["c", "b", "a"]}
+    assert any("tip is left out" in note for note in learnt["notes"])
+
+
+def test_the_encoding_of_payments_survives_json_and_makes_the_same_network(payments):
+    """The edges are facts, so that a later network can keep them."""
+    records = fraud.parse(payments, {"roles": roles_of(payments), "delay_days": 7.0})
+    records.attrs["notes"] = []
+    facts = fraud.learn(records, Fraud())
+    x, y = fraud.decode(records, facts), records["label"].to_numpy()
+    x = {name: values[np.arange(len(records))] for name, values in x.items()}
+    encoding = fraud_model.adapt(facts, Fraud(), x, y)
+    assert json.loads(json.dumps(encoding)) == encoding
+    few = {name: values[:20] for name, values in x.items()}
+    one = fraud_model.build(facts | encoding, Fraud(), x, y)
+    two = fraud_model.build(facts | json.loads(json.dumps(encoding)), Fraud(), x, y)
+    warm.reuse(two, started(one))
+    np.testing.assert_allclose(two.predict(few, verbose=0), one.predict(few, verbose=0), atol=1e-6)
+
+
+def roles_of(table: pd.DataFrame) -> dict:
+    return {
+        "id": "payment_id",
+        "label": "fraud",
+        "time": "time",
+        "amount": "amount",
+        "entities": ["customer", "terminal"],
+    }
+
+
+def test_tickers_keep_their_places_and_their_coefficients_whatever_the_order():
+    records = stocks.read(None, Stocks(data="random-walk"))
+    train = records.iloc[stocks.split(records, Stocks()).train]
+    plain = stocks.learn(train, Stocks())
+    adopted = stocks.adopt(train, {"tickers": plain["tickers"][::-1]})
+    after = stocks.learn(adopted, Stocks())
+    assert after["tickers"] == plain["tickers"][::-1]
+    assert after["har"][1:] == plain["har"][1:][::-1]
+    assert after["har"][0] == plain["har"][0]
+
+
+# End to end
+
+
+def test_a_network_trained_on_more_starts_from_the_champion_and_says_so(store, tmp_path, capsys):
+    settings = Settings(epochs=2, learning_rate=0.02, batch_size=128)
+    table = BLOBS.demo.make(1)
+    table[table["subject"] < 700].to_csv(tmp_path / "old.csv", index=False)
+    table[table["subject"] >= 650].to_csv(tmp_path / "new.csv", index=False)
+    pipeline = replace(BLOBS, gates=())
+    run.train(pipeline, replace(settings, data="old.csv"))
+    capsys.readouterr()
+
+    outcome = run.train(pipeline, replace(settings, data="new.csv", from_="champion", append=True))
+    said = capsys.readouterr().out
+    assert "900 of 3,000 records are new" in said
+    assert "Starts from version 1 of blobs: 3 layers as they were." in said
+    assert len(outcome.parts["test"].records) == 3_000
+    second = tracking.find("blobs", "2")
+    assert second.tags["ancestors"] == "1"
+    summary, _ = manifest.load(second)
+    assert [held["name"] for held in summary["sources"]] == ["old", "new"]
+    recorded = store.get_run(second.run_id).data
+    assert (recorded.params["from"], recorded.params["append"]) == ("1", "True")
+    files = [file.path for file in store.list_artifacts(second.run_id, "figures")]
+    assert "figures/drift.png" in files
+
+    third = run.train(pipeline, replace(settings, data="new.csv", append=True))
+    assert len(third.parts["test"].records) == 3_000
+
+
+def test_another_kind_of_data_is_refused_before_training_and_leaves_no_run(store, tmp_path, monkeypatch):
+    settings = Settings(epochs=1, batch_size=128, data="points.csv")
+    BLOBS.demo.make(1).to_csv(tmp_path / "points.csv", index=False)
+    pipeline = replace(BLOBS, gates=())
+    run.train(pipeline, settings)
+    held = BLOBS.data.columns({})
+    monkeypatch.setattr(BLOBS.data, "columns", lambda facts: held | {"a": ("string", True)})
+    with pytest.raises(InputError, match=r"Column 'a': expected double, as in version 1 of blobs"):
+        run.train(pipeline, settings)
+    experiment = store.get_experiment_by_name("blobs")
+    assert len(store.search_runs([experiment.experiment_id])) == 1
