@@ -20,6 +20,7 @@ import tyro
 
 from pipelines.core import device
 from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.rows import held
 from pipelines.core.trial import Outcome, trial
 from pipelines.fraud import PIPELINE, Settings
 
@@ -86,7 +87,7 @@ def fold(records: pd.DataFrame, start: pd.Timestamp, training: str) -> Splits:
 
 def outcomes(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, int, Outcome]]:
     """One trial for each fold and seed, as (start of the fold, seed, outcome)."""
-    inputs = PIPELINE.data.decode(records, PIPELINE.data.learn(records, options))  # these facts are alike in every fold
+    inputs = held(PIPELINE.data.decode(records, PIPELINE.data.learn(records, options)))  # facts are alike in every fold
     for start in FOLDS[options.folds]:
         splits = fold(records, pd.Timestamp(start), options.training)
         for seed in range(options.seeds):

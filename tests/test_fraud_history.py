@@ -1,12 +1,15 @@
 """What a payment may see: strictly earlier events, and labels only once they are known."""
 
+import tracemalloc
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.fraud import history
+from pipelines.fraud import history, timelines
 
 DELAY = 7.0
 FACTS = {
@@ -53,7 +56,8 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 def column(table: pd.DataFrame, name: str) -> list[float]:
-    return history.inputs(table, FACTS)["payment"][:, history.names(FACTS).index(name)].tolist()
+    found = history.inputs(table, FACTS)["payment"]
+    return found[np.arange(len(table))][:, found.names.index(name)].tolist()
 
 
 @settings(deadline=None)
@@ -100,10 +104,148 @@ def test_a_few_payments_with_their_past_look_as_they_do_in_the_full_table(table,
 def test_the_payments_of_other_entities_do_not_matter(table):
     mine = np.flatnonzero(table["card"] == 0)
     alone = table.iloc[mine].reset_index(drop=True)
-    cards = [i for i, name in enumerate(history.names(FACTS)) if name.startswith("card")]
+    names = history.inputs(table, FACTS)["payment"].names
+    cards = [i for i, name in enumerate(names) if name.startswith("card")]
     whole, part = seen(table, mine), seen(alone)
     np.testing.assert_array_equal(whole["payment"][:, cards], part["payment"][:, cards])
     np.testing.assert_array_equal(whole["card"], part["card"])
+
+
+# --------------------------------------------------------------- the same by looking through all payments for each one
+
+
+def before(table: pd.DataFrame, row: int, *columns: str) -> pd.DataFrame:
+    """The strictly earlier payments of the same entities, the latest last, with their age in days."""
+    own = table[(table[list(columns)] == table.loc[row, list(columns)]).all(axis=1)]
+    own = own[own["time"] < table["time"][row]].sort_values(["time", "amount", "label"])
+    return own.assign(age=(table["time"][row] - own["time"]) / DAY)
+
+
+def visits(past: pd.DataFrame, windows: list[str]) -> Iterator[tuple[str, float]]:
+    recent = past["age"][past["age"] <= 90]
+    yield "is new", past.empty
+    yield "days since first event", recent.max()
+    yield "days since latest event", recent.min()
+    for span in windows:
+        yield f"events in {span}", (past["age"] <= timelines.WINDOWS[span]).sum()
+
+
+def frauds(past: pd.DataFrame, delay: float) -> Iterator[tuple[str, float]]:
+    known = past[(past["age"] >= delay) & (past["age"] <= delay + 90)]
+    for span, days in timelines.WINDOWS.items():
+        labels = known["label"][(known["age"] <= delay + days) & (known["label"] >= 0)]
+        yield f"known frauds in {span}", labels.sum()
+        yield f"known fraud rate in {span}", labels.mean()
+        yield f"days since first known fraud in {span}", known["age"][labels.index[labels == 1]].max()
+    legitimate = np.flatnonzero(known["label"] == 0)
+    run = known[legitimate[-1] + 1 if len(legitimate) else 0 :].query("label == 1")
+    yield "days since latest known fraud", known["age"][known["label"] == 1].min()
+    yield "days since latest known legitimate", known["age"][known["label"] == 0].min()
+    yield "frauds in the latest known run", len(run)
+    yield "days since start of the latest known run", run["age"].max()
+
+
+def usual(past: pd.DataFrame, delay: float) -> float:
+    known_fraud = (past["label"] == 1) & (past["age"] >= delay)
+    return past["amount"][(past["age"] <= 90) & ~known_fraud].mean()
+
+
+def amounts(past: pd.DataFrame, amount: float, delay: float) -> Iterator[tuple[str, float]]:
+    often = usual(past, delay)
+    yield "amount to usual", np.log((amount + 0.01) / (often + 0.01))
+    for span, days in timelines.WINDOWS.items():
+        mean = past["amount"][past["age"] <= days].mean()
+        yield f"amount to mean of {span}", np.log((amount + 0.01) / (mean + 0.01))
+        yield f"mean of {span} to usual", np.log((mean + 0.01) / (often + 0.01))
+
+
+def expected(table: pd.DataFrame, row: int, delay: float) -> dict[str, float]:
+    """The columns of a payment by name, those of its time apart."""
+    found = {"amount": table["amount"][row], "score": table["score"][row]}
+    for entity in FACTS["roles"]["entities"]:
+        past = before(table, row, entity)
+        kinds = [visits(past, list(timelines.WINDOWS)), frauds(past, delay)]
+        kinds.append(amounts(past, table["amount"][row], delay))
+        found |= {f"{entity}: {name}": value for kind in kinds for name, value in kind}
+    together = visits(before(table, row, "card", "shop"), ["90 days"])
+    return found | {f"card and shop: {name}": value for name, value in together}
+
+
+def expected_events(table: pd.DataFrame, row: int, entity: str, delay: float) -> np.ndarray:
+    """The latest events of an entity before a payment, (STEPS, CHANNELS)."""
+    past, found = before(table, row, entity)[-history.STEPS :], np.zeros((history.STEPS, len(history.CHANNELS)))
+    for place, (event, one) in zip(range(-len(past), 0), past.iterrows(), strict=True):
+        often = usual(before(table, event, entity), delay)
+        known = one["age"] >= delay and one["label"] >= 0
+        log, now = np.log(one["amount"] + 0.01), np.log(table["amount"][row] + 0.01)
+        own = 0 if np.isnan(often) else log - np.log(often + 0.01)
+        found[place] = 1, one["age"], log, log - now, own, known, known and one["label"] == 1
+    return found
+
+
+@settings(deadline=None, max_examples=20)
+@given(tables, st.sampled_from([0.0, 0.5, DELAY]), st.data())
+def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(table, delay, data):
+    row = data.draw(st.integers(0, len(table) - 1))
+    inputs = history.inputs(table, FACTS | {"delay_days": delay})
+    found = dict(zip(inputs["payment"].names, inputs["payment"][np.array([row])][0], strict=True))
+    wanted = expected(table, row, delay)
+    assert {name for name in found if not name.startswith("time of")} == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
+    for entity in FACTS["roles"]["entities"]:
+        events = inputs[entity][np.array([row])][0]
+        np.testing.assert_allclose(events, expected_events(table, row, entity, delay), rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(tables)
+def test_the_number_of_earlier_payments_counts_all_of_the_entity(table):
+    for entity in FACTS["roles"]["entities"]:
+        counts = [len(before(table, row, entity)) for row in range(len(table))]
+        assert history.inputs(table, FACTS)[entity].earlier(np.arange(len(table))).tolist() == counts
+
+
+# ------------------------------------------------------------------------------------------------ how it is worked out
+
+
+def many(n: int) -> pd.DataFrame:
+    """Payments of a busy bank, in no order of time."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"day": rng.integers(0, 100_000, n) / 1_000, "card": rng.integers(0, n // 50, n)})
+    table = table.assign(shop=rng.integers(0, n // 50, n), amount=rng.gamma(2, 20, n).round(2))
+    return payments(*table.assign(label=rng.integers(-1, 2, n)).itertuples(index=False))
+
+
+def test_blocks_change_no_bit(monkeypatch):
+    table = many(3_000)
+    rows = np.random.default_rng(1).permutation(len(table))
+    whole = seen(table, rows)
+    monkeypatch.setattr(timelines, "BLOCK", 7)
+    monkeypatch.setattr(history, "BLOCK", 11)
+    assert_same(whole, seen(table, rows))
+    assert_same({name: values[:5] for name, values in whole.items()}, seen(table, rows[:5]))
+
+
+def test_columns_held_in_memory_are_those_gathered_and_too_many_stay_as_they_are(monkeypatch):
+    lazy = history.inputs(many(3_000), FACTS)["payment"]
+    rows = np.random.default_rng(1).integers(0, 3_000, 500)
+    assert lazy.held().dtype == lazy.dtype
+    np.testing.assert_array_equal(lazy.held()[rows], lazy[rows])
+    monkeypatch.setattr(history, "HELD", 3_000 * lazy.shape[1] * 4 - 1)
+    assert lazy.held() is lazy
+
+
+def test_a_payment_takes_no_more_than_130_bytes():
+    table, facts = many(200_000), FACTS | {"categorical": {}}
+    tracemalloc.start()
+    kept = history.inputs(table, facts)
+    assert tracemalloc.get_traced_memory()[1] / len(table) < 130
+    tracemalloc.stop()
+    assert len(kept) == 3
+
+
+# --------------------------------------------------------------------------------------------------------- by example
 
 
 CARD = payments((0, 1, 0, 10, 0), (1, 1, 0, 30, 1), (1, 1, 0, 50, 0), (8, 1, 0, 20, 0), (8.5, 2, 0, 20, 0))
@@ -178,7 +320,7 @@ def test_without_time_or_entities_there_is_no_history(time, entities):
     table = CARD if time else CARD.drop(columns="time")
     found = history.inputs(table, facts)
     assert sorted(found) == sorted(["payment", "categories", *(entities if time else [])])
-    assert found["payment"].shape == (len(table), len(history.names(facts)))
+    assert found["payment"][np.arange(2)].shape == (2, found["payment"].shape[1])
 
 
 def test_unseen_and_missing_categories_are_coded_0():
@@ -188,7 +330,7 @@ def test_unseen_and_missing_categories_are_coded_0():
 
 def test_a_table_without_amounts_has_a_history_of_counts_and_labels():
     facts = FACTS | {"roles": FACTS["roles"] | {"amount": ""}}
-    assert not [name for name in history.names(facts) if "amount" in name or "mean" in name]
     found = history.inputs(CARD.drop(columns="amount"), facts)
-    assert found["payment"].shape == (len(CARD), len(history.names(facts)))
+    assert not [name for name in found["payment"].names if "amount" in name or "mean" in name]
+    assert found["payment"][np.arange(2)].shape == (2, found["payment"].shape[1])
     assert np.isfinite(found["card"][np.arange(len(CARD))]).all()

@@ -31,9 +31,10 @@ def part_of(n: int = 3_000, days: int = 30, seed: int = 0) -> tuple[Part, np.nda
             "bad": bad.astype(int),
         }
     )
-    records = data.parse(table, {"roles": ROLES, "delay_days": 1})
+    facts = {"roles": ROLES, "delay_days": 1, "numeric": [], "categorical": {}}
+    records = data.parse(table, facts)
     scores = 1 / (1 + np.exp(-(rng.normal(size=n) + 2.5 * bad - 2)))
-    return Part(records, np.arange(n), {}), scores
+    return Part(records, np.arange(n), data.decode(records, facts)), scores
 
 
 def handbook_card_precision(days, cards, labels, scores, k):

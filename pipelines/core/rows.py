@@ -41,6 +41,14 @@ class Gathered:
         return gathered
 
 
+def held(inputs: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Inputs for who gathers every row again and again, as training does.
+
+    An input that is dear to compute has a method `held`, which gives the same rows in memory, if they are not too many.
+    """
+    return {name: values.held() if hasattr(values, "held") else values for name, values in inputs.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One side of a split: some rows of the shared inputs, with their labels and weights.

@@ -19,7 +19,7 @@ from pipelines.core.drift import Drift
 from pipelines.core.evaluate import Bootstrap
 from pipelines.core.fit import Fitted, OnEpoch, fit
 from pipelines.core.pipeline import Pipeline, Settings, Splits
-from pipelines.core.rows import Part, Rows
+from pipelines.core.rows import Part, Rows, held
 from pipelines.core.warm import Start
 
 NETWORK = "network"
@@ -94,7 +94,7 @@ def trial(
     domain = pipeline.report
     facts = {"module": pipeline.module, "settings": asdict(settings)}
     facts |= pipeline.data.learn(records.iloc[splits.train], settings)
-    inputs = pipeline.data.decode(records, facts) if inputs is None else inputs
+    inputs = held(pipeline.data.decode(records, facts)) if inputs is None else inputs
     stopping, calibration = evaluate.halves(records, splits.validation)
     rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
     parts = {side: Part(records, at, inputs) for side, at in rows.items()}

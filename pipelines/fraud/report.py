@@ -12,6 +12,7 @@ from pipelines.core import evaluate, figures
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
 from pipelines.fraud.baselines import baselines
+from pipelines.fraud.history import entities
 
 if TYPE_CHECKING:
     from pipelines.core.run import Outcome
@@ -109,9 +110,8 @@ def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
     """
     probability = scores(outputs, facts)
     decisions = pd.DataFrame({"probability": probability, "alert": probability >= facts["threshold"]})
-    if facts["roles"]["time"] and facts["roles"]["entities"]:
-        earlier = part.records.groupby(facts["roles"]["entities"][0])["time"].rank(method="min") - 1
-        decisions["earlier_payments"] = earlier.iloc[part.rows].fillna(0).to_numpy(np.int64)
+    if entities(facts):
+        decisions["earlier_payments"] = part.inputs[entities(facts)[0]].earlier(part.rows)
     return decisions
 
 
