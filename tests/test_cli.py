@@ -73,7 +73,10 @@ def test_help_of_a_pipeline_explains_every_setting(settings_seen, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["trian", "blobs"], "error: the command must be one of list, train, doctor, perhaps train. Received: trian\n"),
+        (
+            ["trian", "blobs"],
+            "error: the command must be one of list, train, doctor, predict, serve, perhaps train. Received: trian\n",
+        ),
         (["train", "blob"], "error: the pipeline must be one of blobs, perhaps blobs. Received: blob\n"),
         (["train", "xyz"], "error: the pipeline must be one of blobs. Received: xyz\n"),
         (["list", "--all"], "error: `list` takes no arguments. Received: --all\n"),

@@ -78,7 +78,7 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
     # Without identifiers, two payments that are alike to the second are one that was copied.
     copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
     _refuse_incomplete(table, roles, settings.data, origin)
-    records = parse(table[~copies].drop(columns=never), facts, origin)
+    records = parse(table[~copies].drop(columns=never), facts, origin).reset_index(drop=True)
     _refuse_unusable(records, settings, origin)
 
     left_out = dict.fromkeys(never, "it gives the label away")
@@ -98,8 +98,7 @@ def read(path: Path | None, settings: Settings) -> pd.DataFrame:
             f"Each legitimate row stands for {weight:.2f} payments, so that {settings.base_rate:.3%} are frauds."
         )
     if roles["time"]:
-        records = records.sort_values(["time", "id"], kind="stable")
-    records = records.reset_index(drop=True)
+        records = records.sort_values(["time", "id"], kind="stable", ignore_index=True)
     records.attrs = facts | {"layout": layout.name, "notes": notes}
     return records
 
