@@ -1,4 +1,4 @@
-"""The registered model behind `serve`: raw records over HTTP give the scores that the run logged and `predict` writes."""
+"""The registered model behind `serve`: raw records over HTTP give the scores of the run, and of `predict`."""
 
 import base64
 import contextlib
