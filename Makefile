@@ -10,7 +10,7 @@ FLAGS = $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 # A pipeline is a folder, as for `pipelines list`: a new one needs no line here.
 NAMES := $(filter-out core,$(patsubst pipelines/%/__init__.py,%,$(wildcard pipelines/*/__init__.py)))
-BENCHES := $(patsubst bench/%.py,bench-%,$(wildcard $(NAMES:%=bench/%.py)))
+BENCHES := $(patsubst bench/%.py,bench-%,$(wildcard $(patsubst %,bench/%.py,$(NAMES) predict)))
 
 GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu $(filter jax,$(KERAS_BACKEND)))
 LOCKS := requirements.lock $(GPU:%=requirements-%.lock)

@@ -15,8 +15,7 @@ def answered(table: pd.DataFrame, records: pd.DataFrame) -> list[str]:
     scorer = Scorer()
     scorer.facts = {}
     scorer.data = SimpleNamespace(parse=lambda table, facts: records)
-    scorer.report = SimpleNamespace(decide=lambda outputs, facts, part: pd.DataFrame({"rows": outputs}))
-    scorer._outputs = lambda records, rows: (SimpleNamespace(frame=records.iloc[rows]), rows)
+    scorer.answers = lambda request: [(request.records.iloc[request.rows], request.rows)]
     return scorer.predict(None, table)["id"].tolist()
 
 

@@ -1,10 +1,11 @@
-"""The registered model behind `mlflow models serve`: raw records over HTTP give the scores that the run logged."""
+"""The registered model behind `serve`: raw records over HTTP give the scores of the run, and of `predict`."""
 
 import base64
 import contextlib
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,34 +25,79 @@ from pipelines.speech_commands import audio
 from pipelines.speech_commands import demo as voices
 
 ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent  # where the server looks for uvicorn
+
+
+MALFORMED = [
+    ("application/json", b""),
+    ("application/json", b'{"dataframe_split":'),
+    ("application/json", b"[1, 2]"),
+    ("application/json", b'{"rows": [1]}'),
+    ("application/json", b'{"dataframe_split": 7}'),
+    ("application/json", b'{"dataframe_split": {"columns": ["a"], "data": [[1, 2]]}}'),
+    ("application/json", b'{"dataframe_records": []}'),
+    ("application/json", b'{"dataframe_records": [{"colour": NaN}]}'),
+    ("application/json", b'{"inputs": {"a": 1}}'),
+    ("application/json", b"[" * 5_000),
+    ("text/csv", b'a,b\n"x'),
+    ("text/csv", b"\xff\xfe"),
+    ("application/vnd.apache.parquet", b"PAR1"),
+    ("text/plain", b"hello"),
+    ("", b"hello"),
+]
 
 
 @contextlib.contextmanager
 def served(folder: Path, name: str) -> Iterator[str]:
-    """The address that answers for version 1 of the model in the folder's store."""
+    """The address that answers for version 1 of the model in the folder's store, until Ctrl-C ends the server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = os.environ | {
-        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}",
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-    }
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}/1", "--env-manager", "local"]
     with (folder / "server.log").open("w") as log:
-        server = subprocess.Popen([*command, "-p", port], cwd=folder, env=environment, stdout=log, stderr=log)
+        server = start(folder, "serve", name, "--port", port, "--model", "1", stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(600):
             assert server.poll() is None, (folder / "server.log").read_text()
             with contextlib.suppress(requests.ConnectionError):
                 if requests.get(f"{address}/ping", timeout=5).ok:
                     break
             time.sleep(0.5)
         yield address
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
+        assert "Traceback" not in (folder / "server.log").read_text()
     finally:
-        server.terminate()
-        server.wait(30)
+        server.kill()
+
+
+def assert_malformed_requests_get_a_sentence(address: str) -> None:
+    for kind, body in MALFORMED:
+        response = requests.post(f"{address}/invocations", data=body, headers={"content-type": kind}, timeout=60)
+        assert 400 <= response.status_code < 500, (kind, body)
+        told = response.json()
+        assert set(told) == {"message"}
+        assert told["message"]
+        assert "\n" not in told["message"]
+        assert "Traceback" not in response.text
+    assert requests.get(f"{address}/ping", timeout=5).ok
+
+
+def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return subprocess.Popen([sys.executable, "-m", "pipelines", *arguments], cwd=folder, env=environment, **keywords)
+
+
+def ended(folder: Path, *arguments: str) -> None:
+    process = start(folder, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+
+
+def predicted(folder: Path, name: str, *arguments: str) -> pd.DataFrame:
+    """What version 1 of the model predicts for files, by id."""
+    ended(folder, "predict", name, *arguments, "--out", "told.parquet", "--model", "1")
+    return pd.read_parquet(folder / "told.parquet").set_index("id")
 
 
 def asked(address: str, table: pd.DataFrame) -> requests.Response:
@@ -66,10 +112,7 @@ def answers(address: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def train(folder: Path, *arguments: str) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    command = [sys.executable, "-m", "pipelines", "train", *arguments]
-    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=280)
+    ended(folder, "train", *arguments)
 
 
 def predictions(folder: Path) -> pd.DataFrame:
@@ -87,14 +130,21 @@ def test_served_payments_get_the_scores_of_the_run_and_faults_one_sentence(tmp_p
     raw = table.astype({"payment_id": str, "amount": float, "fraud": float})
     logged.index = logged.index.astype(str)
     wanted = raw["payment_id"].isin(logged.index[-100:])
+    raw[~wanted].to_csv(tmp_path / "history.csv", index=False)
+    raw[wanted].drop(columns="fraud").to_csv(tmp_path / "new.csv", index=False)
+    written = predicted(tmp_path, "fraud", "--data", "new.csv", "--history", "history.csv")
     with served(tmp_path, "fraud") as address:
         told = answers(address, raw.assign(score=wanted)).set_index("id")
         assert len(told) == 100
         assert told["probability"].to_numpy() == pytest.approx(logged[told.index].to_numpy(), abs=1e-5)
+        pd.testing.assert_frame_equal(told, written[list(told)], check_dtype=False, rtol=1e-5, atol=1e-5)
+        assert (told["history_age_days"] > 0).all()
+        spoilt = raw.assign(score=wanted, amount=raw["amount"].where(raw["payment_id"] != told.index[50]))
+        assert answers(address, spoilt)["error"].ne("").to_numpy().nonzero()[0].tolist() == [50]
         fault = asked(address, raw.tail(3).drop(columns="terminal"))
         assert fault.status_code == 400
         assert "terminal" in fault.json()["message"]
-        assert "Traceback" not in fault.text
+        assert_malformed_requests_get_a_sentence(address)
 
 
 @pytest.mark.slow
@@ -108,12 +158,17 @@ def test_served_images_get_the_scores_of_the_run_and_faults_one_sentence(tmp_pat
     train(tmp_path, "medical_images", "--data", "scans", "--epochs", "1", "--width", "8")
     logged = predictions(tmp_path).set_index("id")["network"]
     files = [tmp_path / "scans" / name for name in logged.index]
+    written = predicted(tmp_path, "medical_images", "--data", "scans").loc[logged.index]
     with served(tmp_path, "medical_images") as address:
         raw = pd.DataFrame(
             {"id": logged.index, "image": [base64.b64encode(file.read_bytes()).decode() for file in files]}
         )
         told = answers(address, raw).set_index("id")
         assert told["probability of lesion"].to_numpy() == pytest.approx(logged[told.index].to_numpy(), abs=1e-5)
+        pd.testing.assert_frame_equal(told, written[list(told)], check_dtype=False, rtol=1e-5, atol=1e-5)
+        spoilt = answers(address, raw.head(3).assign(image=[raw["image"][0], "bm90aGluZw==", raw["image"][2]]))
+        assert spoilt["error"].ne("").tolist() == [False, True, False]
+        assert spoilt["id"].tolist() == raw["id"].head(3).tolist()
         bigger = io.BytesIO()
         Image.open(files[0]).resize((64, 64), Image.Resampling.NEAREST).save(bigger, "BMP")
         (one,) = answers(address, pd.DataFrame({"image": [base64.b64encode(bigger.getvalue()).decode()]})).itertuples()
@@ -121,7 +176,7 @@ def test_served_images_get_the_scores_of_the_run_and_faults_one_sentence(tmp_pat
         fault = asked(address, pd.DataFrame({"image": [base64.b64encode(b"no image").decode()]}))
         assert fault.status_code == 400
         assert "row 0, column 'image'" in fault.json()["message"]
-        assert "Traceback" not in fault.text
+        assert_malformed_requests_get_a_sentence(address)
     assert np.isfinite(logged).all()
 
 
@@ -136,6 +191,7 @@ def test_served_recordings_get_the_scores_of_the_run_and_faults_one_sentence(tmp
     train(tmp_path, "speech_commands", "--data", "words", "--epochs", "1", "--size", "tiny")
     logged = predictions(tmp_path).set_index("id")["network"]
     files = [tmp_path / "words" / name for name in logged.index]
+    written = predicted(tmp_path, "speech_commands", "--data", "words").loc[logged.index]
     with served(tmp_path, "speech_commands") as address:
         raw = pd.DataFrame(
             {"id": logged.index, "audio": [base64.b64encode(file.read_bytes()).decode() for file in files]}
@@ -143,11 +199,12 @@ def test_served_recordings_get_the_scores_of_the_run_and_faults_one_sentence(tmp
         told = answers(address, raw).set_index("id").loc[logged.index]
         of_yes = np.where(told["word"] == "yes", told["probability"], 1 - told["probability"])
         assert of_yes == pytest.approx(logged.to_numpy(), abs=1e-5)
+        pd.testing.assert_frame_equal(told, written[list(told)], check_dtype=False, rtol=1e-5, atol=1e-5)
         longer = audio.wav(np.tile(audio.decode(files[0].read_bytes())[0], 3).astype(np.int16), rate)
         (one,) = answers(address, pd.DataFrame({"audio": [base64.b64encode(longer).decode()]})).itertuples()
         assert one.word in ("no", "yes")
         fault = asked(address, pd.DataFrame({"audio": [base64.b64encode(b"no sound").decode()]}))
         assert fault.status_code == 400
         assert "row 0, column 'audio'" in fault.json()["message"]
-        assert "Traceback" not in fault.text
+        assert_malformed_requests_get_a_sentence(address)
     assert len(set(logged)) > 1

@@ -4,7 +4,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from test_serve import answers, asked, predictions, served, train
+from test_serve import answers, asked, assert_malformed_requests_get_a_sentence, predicted, predictions, served, train
 from test_stocks_baselines import autoregressive, prices
 
 from pipelines.stocks.model import LEVELS
@@ -53,4 +53,19 @@ def test_served_prices_get_the_forecasts_of_the_run_and_faults_one_sentence(trai
         fault = asked(address, table.tail(100).drop(columns="high"))
         assert fault.status_code == 400
         assert "high" in fault.json()["message"]
-        assert "Traceback" not in fault.text
+        last = answers(address, table).set_index("id")
+        assert_malformed_requests_get_a_sentence(address)
+    written = predicted(folder, "stocks", "--data", "prices.csv")
+    assert len(written) == 3
+    pd.testing.assert_frame_equal(last, written[list(last)], check_dtype=False, rtol=1e-5, atol=1e-8)
+
+
+def test_days_after_the_history_are_predicted_as_in_the_run(trained):
+    folder, table = trained
+    days = predictions(folder)["id"].str.split().str[1].unique()[-20:]
+    recent = table["date"] >= pd.to_datetime(days[0])
+    table[~recent].to_csv(folder / "history.csv", index=False)
+    table[recent].to_csv(folder / "recent.csv", index=False)
+    written = predicted(folder, "stocks", "--data", "recent.csv", "--history", "history.csv").reset_index()
+    assert len(written) == recent.sum()
+    assert_equals_the_run(written[written["id"].str.split().str[1].isin(days)], folder)

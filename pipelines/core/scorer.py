@@ -74,8 +74,8 @@ class Scorer(PythonModel):
             asked = next((frame[SCORE] for frame in (records, table) if SCORE in frame), records["label"] < 0)
             rows = np.flatnonzero(_marked(asked.loc[records.index]))
             if not len(rows):
-                told = faults["error"].tolist()
-                raise InputError([*told, f"expected rows without a label, or with '{SCORE}' true. Received: none."][0])
+                nothing = f"expected rows without a label, or with '{SCORE}' true. Received: none to answer."
+                raise InputError([*faults["error"], nothing][0])
             told = pd.concat([decisions for decisions, _ in self.answers(Request(records, rows, faults))])
             whole = not told.isna().any(axis=None)
             return told if whole else told.astype(object).where(told.notna(), None)  # JSON has no NaN

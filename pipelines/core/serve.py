@@ -46,7 +46,9 @@ def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name
         version = tracking.find(name or pipeline.name, model)
         same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
     print(f"Serving version {version.number} of {version.name} at http://{HOST}:{port}/invocations; Ctrl-C ends it.")
-    scorer.carried(version.uri, same_code, f"{__name__}:listen", port=port)
+    with contextlib.suppress(KeyboardInterrupt):
+        scorer.carried(version.uri, same_code, f"{__name__}:listen", port=port)
+    print("Ended.")
 
 
 def listen(model: PyFuncModel, *, port: int) -> None:
@@ -57,7 +59,8 @@ def listen(model: PyFuncModel, *, port: int) -> None:
     logging.getLogger(scoring_server.__name__).setLevel(logging.ERROR)  # it warns of what the client is told anyway
     app = scoring_server.init(model)
     app.middleware("http")(said_plainly)
-    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+    with contextlib.suppress(KeyboardInterrupt):  # which uvicorn raises anew once it has ended
+        uvicorn.run(app, host=HOST, port=port, log_level="warning")
 
 
 async def said_plainly(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:

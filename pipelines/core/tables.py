@@ -225,8 +225,8 @@ def identifiers(table: pd.DataFrame, name: str, origin: str) -> pd.Series:
         first = first[~first.index.duplicated()]
         refuse_rows(
             {
-                row: f"{origin}, row {row}, column '{name}': expected each identifier once. Received: {_told(value)}, "
-                f"which stands in row {first[value]} too."
+                row: f"{origin}, column '{name}': expected each identifier once. Received: {_told(value)} in rows "
+                f"{first[value]} and {row}."
                 for row, value in column[twice].items()
             }
         )

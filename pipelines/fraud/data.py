@@ -2,16 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from pipelines.core import tables
+from pipelines.core import compact, tables
 from pipelines.core.pipeline import InputError, Splits
 from pipelines.core.records import joined
-from pipelines.core.rows import Request
+from pipelines.core.rows import Request, unlabelled
 from pipelines.fraud import Settings, demo
 
 TEST, VALIDATION = 0.2, 0.15  # shares of the time span, or of the rows where there is no time
@@ -101,8 +102,7 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
             f"Each legitimate row stands for {weight:.2f} payments, so that {settings.base_rate:.3%} are frauds."
         )
     if roles["time"]:
-        records = records.sort_values(["time", "id"], kind="stable")
-    records = records.reset_index(drop=True)
+        records = records.sort_values(["time", "id"], kind="stable", ignore_index=True)
     records.attrs = {"roles": roles, "delay_days": delay, "layout": layout, "notes": notes}
     return records
 
@@ -119,7 +119,9 @@ def _payments(path: Path | None, settings: Settings) -> pd.DataFrame:
     never = [column for column in layout.never if column in table]
     # Without identifiers, two payments that are alike to the second are one that was copied.
     copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
-    records = parse(table[~copies].drop(columns=never), {"roles": roles, "delay_days": delay}, origin)
+    records = parse(table[~copies].drop(columns=never), {"roles": roles, "delay_days": delay}, origin).reset_index(
+        drop=True
+    )
     notes = [f"{column} is left out: it gives the label away." for column in never]
     if copies.any():
         notes.append(f"{copies.sum():,} rows are left out: exact copies of an earlier one.")
@@ -376,10 +378,45 @@ def age(records: pd.DataFrame, rows: np.ndarray, facts: dict) -> np.ndarray | No
 
 
 def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
-    """The payments of a file to score, those of `history` before them; see `bulk.requests`."""
-    from pipelines.fraud import bulk
+    """All payments of a file as one request, in its order, with those of `history` as context.
 
-    return bulk.requests(path, history, facts, settings)
+    Scored are the payments without a label, or all if every one has one; a label counts as known after its delay. A
+    payment at fault is left out: of what is scored, and of what others see of the past.
+
+    Raises:
+        InputError: for a file that is no table of payments like those of training.
+    """
+    if path is None:
+        records = read(None, settings)
+        rows, note = unlabelled(records["label"].to_numpy())
+        yield Request(records, rows, notes=(note,))
+        return
+    records, faults = _compact(path, facts)
+    rows, note = unlabelled(records["label"].to_numpy())
+    notes, identified = (note,), facts["roles"]["id"] in records.attrs["columns"]
+    if history:
+        past, lost = _compact(history, facts)
+        identified &= facts["roles"]["id"] in past.attrs["columns"]
+        records, rows = compact.joined([past, records]), rows + len(past)
+        if len(lost):
+            told = f"{len(lost):,} payments of {history.name} cannot be read and are left out: {lost['error'].iloc[0]}"
+            notes += (told,)
+    if identified:
+        records, rows, twice = compact.once(records, rows, path.name)
+        faults = pd.concat([faults, twice]).sort_index()
+    yield Request(records, rows, faults, notes=notes)
+
+
+def _compact(path: Path, facts: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The payments of a file with what scoring reads of them, about 50 bytes each, and the rows at fault."""
+    roles = facts["roles"]
+    texts = [*roles["entities"], *facts["categorical"]]
+    kinds = dict.fromkeys(["id", "label", *["time"] * bool(roles["time"]), *[roles["amount"]] * bool(roles["amount"])])
+    kinds |= dict.fromkeys(facts["numeric"], np.float32) | dict.fromkeys(texts, "category")
+    needed = {column: required for column, (_, required) in columns(facts).items()}
+    names = [name for name in (roles["id"], *texts) if name]
+    told = partial(parse, facts=facts, origin=path.name)
+    return compact.read(path, needed, names, told, partial(named, facts=facts), kinds)
 
 
 def decode(records: pd.DataFrame, facts: dict) -> dict:

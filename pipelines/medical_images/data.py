@@ -435,7 +435,8 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The images of an .npz archive by name: every array whose name ends in "images", those of the sides first."""
-    folder = sources.unpack(path, _cache())
+    unpacked = sources.unpack(path, _cache())
+    folder = unpacked if unpacked.is_dir() else unpacked.parent  # of a single array
     found = {file.stem.removesuffix("_images"): file for file in sorted(folder.glob("*images.npy"))}
     order = sorted(found, key=lambda name: [*files.SIDES, ""].index(files.side(name)))
     if not found:
