@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from pipelines.core import drift, manifest, sources, tracking
+from pipelines.core import drift, manifest, registry, sources
 from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
 from pipelines.core.records import record_hashes
 from pipelines.medical_images import data as images
@@ -87,7 +87,7 @@ class Toy(Pipeline):
 
 
 TOY = Toy("toy", "A toy", Settings, Metric("roc_auc"), ())
-CHAMPION = tracking.Version("toy", 3, "run", {})
+CHAMPION = registry.Version("toy", 3, "run", {})
 
 
 @pytest.fixture

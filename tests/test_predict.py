@@ -13,7 +13,7 @@ from toys.blobs import PIPELINE
 from toys.blobs import data as blobs
 
 from pipelines.core import predict as verb
-from pipelines.core import run, scorer, tables, tracking
+from pipelines.core import registry, run, scorer, tables, tracking
 from pipelines.core.pipeline import InputError, Settings
 from pipelines.core.rows import Request
 
@@ -44,7 +44,7 @@ def fussy(monkeypatch):
 
 
 def predictions() -> pd.DataFrame:
-    return pd.read_parquet(tracking.fetch(tracking.champion("blobs").run_id, "test_predictions.parquet"))
+    return pd.read_parquet(tracking.fetch(registry.champion("blobs").run_id, "test_predictions.parquet"))
 
 
 def last_run():
@@ -66,7 +66,7 @@ def test_decisions_are_those_of_the_run_with_the_model_that_made_them(project, s
 
 
 def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(project):
-    before = tracking.looks(PIPELINE, mlflow.get_run(tracking.champion("blobs").run_id).data.tags["test_sha256"])
+    before = tracking.looks(PIPELINE, mlflow.get_run(registry.champion("blobs").run_id).data.tags["test_sha256"])
     verb.predict(PIPELINE, data="new.csv", out="told.csv")
     found = last_run()
     assert found.data.tags["kind"] == "predict"
@@ -74,7 +74,7 @@ def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(pro
     assert found.data.metrics["predict/rows_scored"] == 3000
     assert found.data.metrics["predict/rows_with_errors"] == 0
     assert found.data.metrics["predict/score_drift"] < 0.05
-    after = tracking.looks(PIPELINE, mlflow.get_run(tracking.champion("blobs").run_id).data.tags["test_sha256"])
+    after = tracking.looks(PIPELINE, mlflow.get_run(registry.champion("blobs").run_id).data.tags["test_sha256"])
     assert after == before
 
 
@@ -175,7 +175,7 @@ def test_a_version_is_run_with_the_code_that_it_carries(project, monkeypatch):
 
 
 def test_a_version_from_before_a_verb_says_so(project):
-    uri = tracking.champion("blobs").uri
+    uri = registry.champion("blobs").uri
     with pytest.raises(InputError, match="made before"):
         scorer.carried(uri, False, "pipelines.core.tomorrow:shine")
 

@@ -12,7 +12,7 @@ import soundfile
 from keras import layers
 from PIL import Image
 
-from pipelines.core import manifest, run, sources, tracking, warm
+from pipelines.core import manifest, run, sources, warm
 from pipelines.core.pipeline import InputError, Settings, Splits, discover
 from pipelines.core.records import grown, joined, told_apart
 from pipelines.core.rows import Gathered
@@ -178,8 +178,8 @@ def test_the_last_days_that_are_asked_for_are_test(payments, tmp_path):
 # Where the data of before lie
 
 
-def version(**tags: str) -> tracking.Version:
-    return tracking.Version("toy", 7, "run", tags)
+def version(**tags: str) -> registry.Version:
+    return registry.Version("toy", 7, "run", tags)
 
 
 @pytest.fixture
@@ -376,7 +376,7 @@ def test_a_network_trained_on_more_starts_from_the_champion_and_says_so(store, t
     assert "900 of 3,000 records are new" in said
     assert "Starts from version 1 of blobs: 3 layers as they were." in said
     assert len(outcome.parts["test"].records) == 3_000
-    second = tracking.find("blobs", "2")
+    second = registry.find("blobs", "2")
     assert second.tags["ancestors"] == "1"
     summary, _ = manifest.load(second)
     assert [held["name"] for held in summary["sources"]] == ["old", "new"]

@@ -26,9 +26,9 @@ from pipelines.core.rows import Request, no_faults, unlabelled
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
 
+    from pipelines.core.registry import Version
     from pipelines.core.scorer import Scorer
     from pipelines.core.sources import Origin
-    from pipelines.core.tracking import Version
 
 WRITERS = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWriter}
 FEWEST = 100
@@ -57,11 +57,11 @@ def predict(
     origin = sources.resolve(data, pipeline, Path.cwd())
     _refuse_unfit(place, origin, history)
     with device.quiet():
-        from pipelines.core import record, scorer, tracking
+        from pipelines.core import record, registry, scorer, tracking
 
         tracking.connect()
         registered = record.registered_name(pipeline, pipeline.settings(name=name), origin)
-        version = tracking.find(registered, model)
+        version = registry.find(registered, model)
         same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
 
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:

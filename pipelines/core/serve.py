@@ -40,10 +40,10 @@ def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name
         except (OSError, OverflowError) as error:
             raise InputError(f"--port: expected one that is free. Received: {port} ({error}).") from None
     with device.quiet():
-        from pipelines.core import scorer, tracking
+        from pipelines.core import registry, scorer, tracking
 
         tracking.connect()
-        version = tracking.find(name or pipeline.name, model)
+        version = registry.find(registry.model_name(pipeline, name), model)
         same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
     print(f"Serving version {version.number} of {version.name} at http://{HOST}:{port}/invocations; Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):

@@ -119,9 +119,8 @@ def _payments(path: Path | None, settings: Settings) -> pd.DataFrame:
     never = [column for column in layout.never if column in table]
     # Without identifiers, two payments that are alike to the second are one that was copied.
     copies = table.duplicated() if roles["time"] and not roles["id"] else pd.Series(False, table.index)
-    records = parse(table[~copies].drop(columns=never), {"roles": roles, "delay_days": delay}, origin).reset_index(
-        drop=True
-    )
+    facts = {"roles": roles, "delay_days": delay}
+    records = parse(table[~copies].drop(columns=never), facts, origin).reset_index(drop=True)
     notes = [f"{column} is left out: it gives the label away." for column in never]
     if copies.any():
         notes.append(f"{copies.sum():,} rows are left out: exact copies of an earlier one.")
