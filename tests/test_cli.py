@@ -1,4 +1,6 @@
 import dataclasses
+import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -8,9 +10,8 @@ import pytest
 from toys.blobs import PIPELINE as BLOBS
 
 from pipelines import __main__ as cli
-from pipelines.core.pipeline import InputError, Source, discover
+from pipelines.core.pipeline import InputError, Source, UnrecordedError, discover
 
-KNOWN = ", ".join(cli.COMMANDS)
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "keras", "tensorflow", "jax", "mlflow", "matplotlib")
 IMPORTS = f"""
 import sys
@@ -76,7 +77,7 @@ def test_help_of_a_pipeline_explains_every_setting(settings_seen, capsys):
     [
         (
             ["trian", "blobs"],
-            f"error: the command must be one of {KNOWN}, perhaps train. Received: trian\n",
+            f"error: the command must be one of {', '.join(cli.COMMANDS)}, perhaps train. Received: trian\n",
         ),
         (["train", "blob"], "error: the pipeline must be one of blobs, perhaps blobs. Received: blob\n"),
         (["train", "xyz"], "error: the pipeline must be one of blobs. Received: xyz\n"),
@@ -101,6 +102,29 @@ def test_a_users_mistake_ends_in_one_sentence_and_code_2(settings_seen, monkeypa
     train_raises(monkeypatch, InputError("my.csv has no rows"))
     assert cli.main(["train", "blobs"]) == 2
     assert capsys.readouterr().err == "error: my.csv has no rows\n"
+
+
+def test_what_was_not_recorded_ends_in_one_sentence_and_code_1(settings_seen, monkeypatch, capsys):
+    train_raises(monkeypatch, UnrecordedError("It is kept; `pipelines send blobs` records it."))
+    assert cli.main(["train", "blobs"]) == 1
+    assert capsys.readouterr().err == "It is kept; `pipelines send blobs` records it.\n"
+
+
+@pytest.mark.parametrize("command", cli.AGAIN)
+def test_help_of_what_is_done_with_versions_explains_each_flag(settings_seen, capsys, command):
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "blobs", "--help"])
+    assert end.value.code == 0
+    told = capsys.readouterr().out
+    module, function = cli.AGAIN[command].split(":")
+    verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
+    flags = [
+        name
+        for name, parameter in inspect.signature(verb).parameters.items()
+        if parameter.kind == parameter.KEYWORD_ONLY
+    ]
+    assert [flag for flag in flags if f"--{flag.replace('_', '-')}" not in told] == []
+    assert f"pipelines {command}" in cli.USAGE
 
 
 def test_a_fault_of_ours_keeps_its_stack_trace(settings_seen, monkeypatch):

@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,14 @@ def test_sides_are_ascending_disjoint_and_labelled(case):
     assert (case.records["label"].iloc[rows] >= 0).all()
     assert case.splits.rule
     assert set(case.splits.clusters) <= set(case.records)
+
+
+def test_what_was_trained_can_be_put_aside_and_taken_up_again(case):
+    """Records, facts and network come back from a file, and `decode` makes the inputs again."""
+    records, facts, network = pickle.loads(pickle.dumps((case.records, case.facts, case.network)))
+    part = Part(records, case.test.rows[:100], case.pipeline.data.decode(records, facts))
+    first = case.test.take(np.arange(min(100, len(case.test))))
+    np.testing.assert_array_equal(predict(network, part), predict(case.network, first))
 
 
 def test_facts_survive_json(case):

@@ -159,7 +159,9 @@ class Epochs:
 
 
 def said(error: Exception) -> str:
-    """The first line of what went wrong, cut where it gets long."""
+    """What went wrong: the first line, cut where it gets long."""
+    if isinstance(error.__context__, requests.RequestException):
+        return "the connection failed"
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
