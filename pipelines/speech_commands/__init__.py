@@ -13,8 +13,8 @@ class Settings(pipeline.Settings):
 
     epochs: int = 30
     """Most passes over the training clips; training stops earlier when validation no longer improves."""
-    patience: int = 30
-    """Epochs without a better validation loss before training stops."""
+    patience: int = 0
+    """Epochs without a better validation loss before training stops; 0 trains them all and keeps the last weights."""
     batch_size: int = 64
     """Clips in one training step."""
     learning_rate: float = 2e-3
