@@ -12,7 +12,7 @@ import soundfile
 from keras import layers
 from PIL import Image
 
-from pipelines.core import manifest, run, sources, warm
+from pipelines.core import manifest, registry, run, sources, warm
 from pipelines.core.pipeline import InputError, Settings, Splits, discover
 from pipelines.core.records import grown, joined, told_apart
 from pipelines.core.rows import Gathered
