@@ -33,7 +33,7 @@ from pipelines.core.tracking import Version
 
 WARN = 0.2
 """From which on the index is taken to tell of another population (Siddiqi 2006: above 0.25, moderate from 0.1)."""
-SAMPLE = 5_000  # records that are measured, at most, evenly spaced
+SAMPLE = 5_000  # records whose inputs are measured, at most, evenly spaced
 FEWEST = 200  # new records, below which chance alone may reach WARN
 MOST_VALUES = 20  # of a text column, the most frequent; the others share a bin
 DECILES = np.arange(1, 10) / 10
@@ -174,15 +174,15 @@ def p_value(expected: np.ndarray, actual: np.ndarray, ordered: bool) -> tuple[fl
     return float(kolmogorov(apart * np.sqrt(n * m / (n + m)))), "KS"
 
 
-def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """The columns that drift is measured on, of a sample of the records, and their labels, classes by name."""
+def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, pd.Series]:
+    """The columns that drift is measured on, of a sample of the records, and the labels of all, classes by name."""
     sample = records.iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLE).astype(int))]
     summary = getattr(pipeline.data, "summary", lambda records, facts: records[facts["features"]])
-    label = sample["label"].where(sample["label"] >= 0)
-    if manifest.has_classes(sample["label"]):
+    label = records["label"].where(records["label"] >= 0)
+    if manifest.has_classes(records["label"]):
         names = dict(enumerate(facts.get("classes", [])))
-        label = sample["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
-    return summary(sample, facts).reset_index(drop=True).assign(**{LABEL: label.to_numpy()})
+        label = records["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
+    return dict(summary(sample, facts).items()) | {LABEL: label}
 
 
 def _binned(column: pd.Series) -> dict[str, Any]:
@@ -218,9 +218,10 @@ def _names(bins: Mapping[str, Any]) -> list[str]:
 
 
 def _told(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[str, str]:
-    """What was and what is, in a few words: the share of the bin that changed most."""
+    """What was and what is, in a few words: the share of the bin that adds most to the index."""
     shares = then / then.sum(), now / now.sum()
-    at = int(np.abs(shares[0] - shares[1]).argmax())
+    e, a = ((counts + 0.5) / counts.sum() for counts in (then, now))
+    at = int(((a - e) * np.log(a / e)).argmax())
     return tuple(f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
 
 
