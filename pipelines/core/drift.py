@@ -38,6 +38,7 @@ FEWEST = 200  # new records, below which chance alone may reach WARN
 MOST_VALUES = 20  # of a text column, the most frequent; the others share a bin
 DECILES = np.arange(1, 10) / 10
 LABEL = "label"
+COLUMNS = ("column", "PSI", "p", "test", "training", "new")
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ class Drift:
         )
 
     def said(self) -> list[str]:
-        """Sentences for the terminal and the verdict."""
+        """Sentences on what is new and on the schema."""
         (every, new), version = self.records, f"version {self.version.number} of {self.version.name}"
         count = f"{new:,} of {every:,} records are new" if new else "None of the records is new"
         found = [f"Compared with the data of {version}: {count}.", *self.notes]
         if 0 < new < FEWEST:
             found.append(f"With fewer than {FEWEST} new records, much of the PSI is chance.")
-        return [*found, *([f"WARNING: {self.warning}"] if self.warning else [])]
+        return found
 
     def items(self) -> list[tuple[str, Figure | pd.DataFrame]]:
         """What the report shows: a figure and a table, where records are new."""
@@ -92,17 +93,16 @@ class Drift:
         return [("drift", figures.drift(psi, self.shares, WARN)), ("drift in figures", self.table)]
 
     def show(self) -> None:
-        """Prints the sentences and the table."""
-        console = Console()
-        first, *rest = self.said()
-        console.print(f"\n{first}", highlight=False, soft_wrap=True)
+        """Prints the sentences, the table and the warning."""
+        console = Console(markup=False, highlight=False, soft_wrap=True)
+        console.print("\n" + "\n".join(self.said()))
         if not self.table.empty:
             shown = Table("", "PSI", "p", "test", "training", "new", box=None, pad_edge=False)
             for row in self.table.itertuples():
                 shown.add_row(row.column, f"{row.PSI:.3f}", f"{row.p:.2g}", row.test, row.training, row.new)
-            console.print(shown, highlight=False)
-        for sentence in rest:
-            console.print(sentence, highlight=False, soft_wrap=True)
+            console.print(shown)
+        if self.warning:
+            console.print(f"WARNING: {self.warning}")
 
 
 def profile(pipeline: Pipeline, train: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,27 +127,28 @@ def compare(pipeline: Pipeline, records: pd.DataFrame, champion: Version, settin
     """
     summary, table = manifest.load(champion)
     facts = pipeline.data.learn(records[(records["label"] >= 0).to_numpy()], settings)
+    schema, reference = summary["schema"], summary["reference"]
     now = _schema(pipeline, facts)
-    before, reference = summary["schema"], summary["reference"]
-    _refuse_breaks(before, now, records, champion)
+    _refuse_breaks(schema, now, records, champion)
 
-    new = ~np.isin(record_hashes(records), table["record_hash"])
-    notes, fresh = _differences(before, now), records[new]
+    notes = _differences(schema, now)
+    fresh = records[~np.isin(record_hashes(records), table["record_hash"])]
+    if fresh.empty:
+        return Drift(champion, notes, (len(records), 0), pd.DataFrame(columns=COLUMNS), {})
+    if "time" in records:
+        here = _period(fresh["time"].min(), fresh["time"].max())
+        there = _period(summary["train"]["time"][0], summary["test"]["time"][1])
+        notes.append(f"New records are from {here}, those of version {champion.number} from {there}.")
+    # What hardly varies any more is no feature of the new records, and just then has drifted.
+    features = dict.fromkeys([*facts["features"], *(name for name in reference if name in records and name != LABEL)])
+    measured = _measured(pipeline, fresh, {**facts, "features": list(features)})
     rows, shares = [], {}
-    if len(fresh):
-        if "time" in records:
-            begin, end = summary["train"]["time"][0], summary["test"]["time"][1]
-            notes.append(f"New records are from {_period(fresh['time'].min(), fresh['time'].max())}, "
-                         f"those of version {champion.number} from {_period(begin, end)}.")  # fmt: skip
-        kept = [name for name in reference if name in records and name not in facts["features"] and name != LABEL]
-        measured = _measured(pipeline, fresh, {**facts, "features": [*facts["features"], *kept]})
-        for name in [*(name for name in reference if name in measured and name != LABEL), LABEL]:
-            bins = reference[name]
-            then, is_now = np.array(bins["counts"]), _counts(measured[name], bins)
-            rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
-            shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
-    columns = ["column", "PSI", "p", "test", "training", "new"]
-    return Drift(champion, notes, (len(records), int(new.sum())), pd.DataFrame(rows, columns=columns), shares)
+    for name in [name for name in reference if name in measured]:
+        bins = reference[name]
+        then, is_now = np.array(bins["counts"]), _counts(measured[name], bins)
+        rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
+        shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
+    return Drift(champion, notes, (len(records), len(fresh)), pd.DataFrame(rows, columns=COLUMNS), shares)
 
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
