@@ -69,9 +69,9 @@ def test_an_identifier_of_two_different_records_is_refused_by_name():
 
 
 def test_ids_that_stand_twice_are_told_apart_and_others_stay():
-    ids, part = pd.Series([1, 2, 1]), np.array([0, 0, 1])
-    assert told_apart(ids, part).tolist() == ["1", "2", "2:1"]
-    assert told_apart(pd.Series([1, 2, 3]), part).tolist() == [1, 2, 3]
+    ids, part = pd.Series([1, 2, 1, 3]), np.array([0, 0, 1, 1])
+    assert told_apart(ids, part).tolist() == ["1", "2", "2:1", "3"]
+    assert told_apart(pd.Series([1, 2, 3, 4]), part).tolist() == [1, 2, 3, 4]
 
 
 def test_classes_only_grow_and_labels_follow_the_order_of_before():

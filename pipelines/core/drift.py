@@ -33,11 +33,12 @@ from pipelines.core.registry import Version
 
 WARN = 0.2
 """From which on the index is taken to tell of another population (Siddiqi 2006: above 0.25, moderate from 0.1)."""
-SAMPLE = 5_000  # records that are measured, at most, evenly spaced
+SAMPLE = 5_000  # records whose inputs are measured, at most, evenly spaced
 FEWEST = 200  # new records, below which chance alone may reach WARN
 MOST_VALUES = 20  # of a text column, the most frequent; the others share a bin
 DECILES = np.arange(1, 10) / 10
 LABEL = "label"
+COLUMNS = ("column", "PSI", "p", "test", "training", "new")
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,13 @@ class Drift:
         )
 
     def said(self) -> list[str]:
-        """Sentences for the terminal and the verdict."""
+        """Sentences on what is new and on the schema."""
         (every, new), version = self.records, f"version {self.version.number} of {self.version.name}"
         count = f"{new:,} of {every:,} records are new" if new else "None of the records is new"
         found = [f"Compared with the data of {version}: {count}.", *self.notes]
         if 0 < new < FEWEST:
             found.append(f"With fewer than {FEWEST} new records, much of the PSI is chance.")
-        return [*found, *([f"WARNING: {self.warning}"] if self.warning else [])]
+        return found
 
     def items(self) -> list[tuple[str, Figure | pd.DataFrame]]:
         """What the report shows: a figure and a table, where records are new."""
@@ -92,17 +93,16 @@ class Drift:
         return [("drift", figures.drift(psi, self.shares, WARN)), ("drift in figures", self.table)]
 
     def show(self) -> None:
-        """Prints the sentences and the table."""
-        console = Console()
-        first, *rest = self.said()
-        console.print(f"\n{first}", highlight=False, soft_wrap=True)
+        """Prints the sentences, the table and the warning."""
+        console = Console(markup=False, highlight=False, soft_wrap=True)
+        console.print("\n" + "\n".join(self.said()))
         if not self.table.empty:
             shown = Table("", "PSI", "p", "test", "training", "new", box=None, pad_edge=False)
             for row in self.table.itertuples():
                 shown.add_row(row.column, f"{row.PSI:.3f}", f"{row.p:.2g}", row.test, row.training, row.new)
-            console.print(shown, highlight=False)
-        for sentence in rest:
-            console.print(sentence, highlight=False, soft_wrap=True)
+            console.print(shown)
+        if self.warning:
+            console.print(f"WARNING: {self.warning}")
 
 
 def profile(pipeline: Pipeline, train: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,27 +127,28 @@ def compare(pipeline: Pipeline, records: pd.DataFrame, champion: Version, settin
     """
     summary, table = manifest.load(champion)
     facts = pipeline.data.learn(records[(records["label"] >= 0).to_numpy()], settings)
+    schema, reference = summary["schema"], summary["reference"]
     now = _schema(pipeline, facts)
-    before, reference = summary["schema"], summary["reference"]
-    _refuse_breaks(before, now, records, champion)
+    _refuse_breaks(schema, now, records, champion)
 
-    new = ~np.isin(record_hashes(records), table["record_hash"])
-    notes, fresh = _differences(before, now), records[new]
+    notes = _differences(schema, now)
+    fresh = records[~np.isin(record_hashes(records), table["record_hash"])]
+    if fresh.empty:
+        return Drift(champion, notes, (len(records), 0), pd.DataFrame(columns=COLUMNS), {})
+    if "time" in records:
+        here = _period(fresh["time"].min(), fresh["time"].max())
+        there = _period(summary["train"]["time"][0], summary["test"]["time"][1])
+        notes.append(f"New records are from {here}, those of version {champion.number} from {there}.")
+    # What hardly varies any more is no feature of the new records, and just then has drifted.
+    features = dict.fromkeys([*facts["features"], *(name for name in reference if name in records and name != LABEL)])
+    measured = _measured(pipeline, fresh, {**facts, "features": list(features)})
     rows, shares = [], {}
-    if len(fresh):
-        if "time" in records:
-            begin, end = summary["train"]["time"][0], summary["test"]["time"][1]
-            notes.append(f"New records are from {_period(fresh['time'].min(), fresh['time'].max())}, "
-                         f"those of version {champion.number} from {_period(begin, end)}.")  # fmt: skip
-        kept = [name for name in reference if name in records and name not in facts["features"] and name != LABEL]
-        measured = _measured(pipeline, fresh, {**facts, "features": [*facts["features"], *kept]})
-        for name in [*(name for name in reference if name in measured and name != LABEL), LABEL]:
-            bins = reference[name]
-            then, is_now = np.array(bins["counts"]), _counts(measured[name], bins)
-            rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
-            shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
-    columns = ["column", "PSI", "p", "test", "training", "new"]
-    return Drift(champion, notes, (len(records), int(new.sum())), pd.DataFrame(rows, columns=columns), shares)
+    for name in [name for name in reference if name in measured]:
+        bins = reference[name]
+        then, is_now = np.array(bins["counts"]), _counts(measured[name], bins)
+        rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
+        shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
+    return Drift(champion, notes, (len(records), len(fresh)), pd.DataFrame(rows, columns=COLUMNS), shares)
 
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
@@ -174,15 +175,15 @@ def p_value(expected: np.ndarray, actual: np.ndarray, ordered: bool) -> tuple[fl
     return float(kolmogorov(apart * np.sqrt(n * m / (n + m)))), "KS"
 
 
-def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """The columns that drift is measured on, of a sample of the records, and their labels, classes by name."""
+def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, pd.Series]:
+    """The columns that drift is measured on, of a sample of the records, and the labels of all, classes by name."""
     sample = records.iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLE).astype(int))]
     summary = getattr(pipeline.data, "summary", lambda records, facts: records[facts["features"]])
-    label = sample["label"].where(sample["label"] >= 0)
-    if manifest.has_classes(sample["label"]):
+    label = records["label"].where(records["label"] >= 0)
+    if manifest.has_classes(records["label"]):
         names = dict(enumerate(facts.get("classes", [])))
-        label = sample["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
-    return summary(sample, facts).reset_index(drop=True).assign(**{LABEL: label.to_numpy()})
+        label = records["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
+    return dict(summary(sample, facts).items()) | {LABEL: label}
 
 
 def _binned(column: pd.Series) -> dict[str, Any]:
@@ -218,9 +219,10 @@ def _names(bins: Mapping[str, Any]) -> list[str]:
 
 
 def _told(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[str, str]:
-    """What was and what is, in a few words: the share of the bin that changed most."""
+    """What was and what is, in a few words: the share of the bin that adds most to the index."""
     shares = then / then.sum(), now / now.sum()
-    at = int(np.abs(shares[0] - shares[1]).argmax())
+    e, a = ((counts + 0.5) / counts.sum() for counts in (then, now))
+    at = int(((a - e) * np.log(a / e)).argmax())
     return tuple(f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
 
 

@@ -237,7 +237,7 @@ def verdict(outcome: Outcome, decision: Decision, version: registry.Version, ori
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
         f" {outcome.bootstrap.unit}. {looked_at(looks)} Version {version.number} of `{version.name}`.",
     ]
-    told += [" ".join(outcome.drift.said())] if outcome.drift else []
+    told += [" ".join([*outcome.drift.said(), outcome.drift.warning])] if outcome.drift else []
     told += [outcome.reused] if outcome.reused else []
     told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
     if deficit.low > 0:

@@ -76,10 +76,10 @@ def joined(reads: Sequence[pd.DataFrame], key: str = "") -> pd.DataFrame:
 
 
 def told_apart(ids: pd.Series, part: np.ndarray) -> pd.Series:
-    """The ids as they are if each stands once; else as text, after the first part with the number of theirs: 2:17."""
-    if ids.is_unique:
-        return ids
-    return ids.astype(str).where(part == 0, [f"{number + 1}:{name}" for number, name in zip(part, ids, strict=True)])
+    """The ids as they are if each stands once; else as text, the second of two with the number of its part: 2:17."""
+    twice = ids.duplicated()
+    named = [f"{number + 1}:{name}" for number, name in zip(part, ids, strict=True)]
+    return ids.astype(str).where(~twice, named) if twice.any() else ids
 
 
 def relabelled(records: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
