@@ -10,13 +10,14 @@ FLAGS = $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 # A pipeline is a folder, as for `pipelines list`: a new one needs no line here.
 NAMES := $(filter-out core,$(patsubst pipelines/%/__init__.py,%,$(wildcard pipelines/*/__init__.py)))
-BENCHES := $(patsubst bench/%.py,bench-%,$(wildcard $(patsubst %,bench/%.py,$(NAMES) predict)))
+VERBS := evaluate predict serve history promote send
+BENCHES := $(patsubst bench/%.py,bench-%,$(filter-out %/__init__.py,$(wildcard bench/*.py)))
 
 GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu $(filter jax,$(KERAS_BACKEND)))
 LOCKS := requirements.lock $(GPU:%=requirements-%.lock)
 INSTALLED := $(shell cat .venv/installed 2>/dev/null)
 
-.PHONY: help train ui test test-all lint doctor lock clean FORCE $(NAMES) $(BENCHES)
+.PHONY: help train ui test test-all lint doctor lock clean FORCE $(NAMES) $(VERBS) $(BENCHES)
 
 help:
 	@sed -n 's/^## /make /p' Makefile
@@ -25,6 +26,11 @@ help:
 ## NAME        train one pipeline (DATA=, ARGS=)
 $(NAMES): %: .venv/installed
 	@.venv/bin/python -m pipelines train $* $(FLAGS)
+
+## VERB        evaluate, predict, serve, history, promote or send for versions of one (NAME=fraud DATA= ARGS=)
+$(VERBS): .venv/installed
+	$(if $(NAME),,$(error which pipeline? make $@ NAME=fraud))
+	@.venv/bin/python -m pipelines $@ $(NAME) $(FLAGS)
 
 ## bench-NAME  run its published protocol, side by side with baselines (DATA=, ARGS=)
 $(BENCHES): bench-%: .venv/installed

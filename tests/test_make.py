@@ -96,6 +96,11 @@ def test_make_and_list_know_the_same_pipelines():
     [
         (["fraud"], ["pipelines train fraud"]),
         (["fraud", "DATA=my file.csv", "ARGS=--epochs 2"], ["pipelines train fraud --data my file.csv --epochs 2"]),
+        (["history", "NAME=fraud"], ["pipelines history fraud"]),
+        (
+            ["predict", "NAME=fraud", "DATA=may.csv", "ARGS=--out told.csv"],
+            ["pipelines predict fraud --data may.csv --out told.csv"],
+        ),
         (["bench-fraud", "DATA=x"], ["bench.fraud --data x"]),
         (["train"], ["pipelines train fraud", "pipelines train stocks"]),
         (["doctor"], ["pipelines doctor"]),
@@ -109,6 +114,12 @@ def test_a_target_runs_its_command(ready, arguments, commands):
     answer = make(ready, *arguments)
     assert answer.returncode == 0
     assert [line.strip() for line in answer.stdout.splitlines()] == [f"-m {command}".strip() for command in commands]
+
+
+def test_a_verb_asks_for_the_pipeline_that_it_is_about(ready):
+    answer = make(ready, "history")
+    assert answer.returncode == 2
+    assert "make history NAME=fraud" in answer.stderr
 
 
 def test_ui_opens_the_store_of_this_checkout(ready):
