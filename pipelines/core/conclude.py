@@ -46,11 +46,11 @@ def conclude(trained: Trained, champion: registry.Version | None) -> None:
         _conclude(trained, champion)
     except tracking.FAULTS as error:
         pipeline, headline = trained.outcome.pipeline, trained.outcome.pipeline.headline.name
+        uri, figure = os.environ["MLFLOW_TRACKING_URI"], trained.outcome.bootstrap.interval(NETWORK, headline)
         raise UnrecordedError(
-            f"MLflow at {os.environ['MLFLOW_TRACKING_URI']} did not take the record of this training"
-            f" ({tracking.said(error)}). The network is trained, with a {headline} of"
-            f" {trained.outcome.bootstrap.interval(NETWORK, headline)}, and kept in {_keep(trained)}. Once MLflow"
-            f" answers again, `pipelines send {pipeline.name}` records it and decides about it."
+            f"MLflow at {uri} did not take the record of this training ({tracking.said(error)}). Its network"
+            f" ({headline} {figure}) and all results are kept in {_keep(trained)}. Once MLflow answers again,"
+            f" `pipelines send {pipeline.name}` records it and decides about it."
         ) from None
 
 
@@ -79,16 +79,17 @@ def _keep(trained: Trained) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     kept = replace(trained, outcome=replace(outcome, parts=parts))
-    draft.write_bytes(pickle.dumps((tracking.code_sha256(outcome.pipeline), kept)))
+    code = (tracking.code_sha256(outcome.pipeline), tracking.git_commit())
+    draft.write_bytes(pickle.dumps((*code, kept)))
     return draft.replace(path)
 
 
 def _kept(path: Path) -> Trained:
     """The training that `_keep` wrote; raises InputError if the code is no longer the one that it was made with."""
-    code_sha256, trained = pickle.loads(path.read_bytes())
+    code_sha256, commit, trained = pickle.loads(path.read_bytes())
     outcome = trained.outcome
     if code_sha256 != tracking.code_sha256(outcome.pipeline):
-        raise InputError(f"{path} was made with other code: expected the code as it was then. Received: today's.")
+        raise InputError(f"{path} was made with other code: expected that of commit {commit}. Received: today's.")
     records = outcome.parts["test"].records
     inputs = outcome.pipeline.data.decode(records, outcome.facts)
     parts = {side: replace(part, inputs=inputs) for side, part in outcome.parts.items()}

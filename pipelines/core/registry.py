@@ -197,7 +197,7 @@ def rollback(name: str) -> tuple[Version, Version]:
         InputError: where there was none before.
     """
     numbers = champions(name)
-    if len(numbers) < 2 or champion(name) is None:
+    if len(numbers) < 2:
         raise InputError(f"{name} has no champion to go back to. Received: {_told(numbers)}.")
     _point(name, numbers[:-1])
     return find(name, str(numbers[-1])), find(name, str(numbers[-2]))
