@@ -78,7 +78,7 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
     if noise:
         stores += _silence(listing, noise, cache, rate, samples, notes)
     records = _records(stores)
-    records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": notes}
+    records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": list(dict.fromkeys(notes))}
     return records
 
 
