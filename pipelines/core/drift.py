@@ -222,7 +222,7 @@ def _told(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[s
     """What was and what is, in a few words: the share of the bin that adds most to the index."""
     shares = then / then.sum(), now / now.sum()
     e, a = ((counts + 0.5) / counts.sum() for counts in (then, now))
-    at = int(((a - e) * np.log(a / e)).argmax())
+    at = int(np.where((then > 0) | (now > 0), (a - e) * np.log(a / e), -1).argmax())
     return tuple(f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
 
 

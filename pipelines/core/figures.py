@@ -358,7 +358,7 @@ def drift(
         axes.set_xticks(places, [_plain(names[at], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
         axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
         axes.grid(visible=False, axis="x")
-    below.axes[0].legend(fontsize=8)
+    below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
 
 

@@ -16,6 +16,8 @@ from pipelines.core.rows import Gathered, Request, Rows
 from pipelines.medical_images import Settings, demo, images
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the images, where the data do not say which are which
+FIXED = ("size", "channels")
+"""Facts that all data of a model share."""
 FEWEST = 4  # groups of a class: one for train, one for test, and two for the halves of validation
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ""}
 PATIENT = r"(?i)(?:patient|person|subject|case|pat|sub)[-_ ]?\d+"
@@ -341,9 +343,6 @@ def _draw(side: np.ndarray, labels: np.ndarray, group: pd.Series, shares: dict[s
 
 
 # ------------------------------------------------------------------------------------------------- learn, decode, ask
-
-
-FIXED = ("size", "channels")
 
 
 def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipelines.core.batches import Augment
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the recordings, where the data do not say which are which
+FIXED = ("sample_rate", "samples")
+"""Facts that all data of a model share."""
 FEWEST = 4  # speakers: one for train, one for test, and two for the halves of validation
 FEW = 5  # speakers in test, below which the rule warns
 HALVABLE = 3  # of a kind in validation, from which on both of its halves get one, however they are dealt
@@ -78,7 +80,7 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
     if noise:
         stores += _silence(listing, noise, cache, rate, samples, notes)
     records = _records(stores)
-    records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": notes}
+    records.attrs |= {"sample_rate": rate, "samples": samples, "noise": noise, "notes": list(dict.fromkeys(notes))}
     return records
 
 
@@ -429,9 +431,6 @@ def _covers(records: pd.DataFrame, side: np.ndarray) -> bool:
 
 
 # ------------------------------------------------------------------------------------------------- learn, decode, ask
-
-
-FIXED = ("sample_rate", "samples")
 
 
 def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
