@@ -286,6 +286,13 @@ def test_an_amount_is_compared_with_the_mean_of_the_past_without_known_frauds():
     assert column(CARD, "card: amount to usual")[2] == pytest.approx(np.log(50.01 / 10.01))
 
 
+def test_a_fraud_older_than_the_longest_window_and_not_yet_known_does_not_touch_what_is_usual():
+    table = payments((0, 1, 0, 900, 1), (25, 1, 0, 800, 1), (50, 1, 0, 10, 0), (120, 1, 0, 20, 0))
+    found = history.inputs(table, FACTS | {"delay_days": 100.0})["payment"]
+    to_usual = found[np.array([3])][0, found.names.index("card: amount to usual")]
+    assert to_usual == pytest.approx(np.log(20.01 / 10.01))
+
+
 def test_a_run_of_frauds_begins_after_the_latest_known_legitimate_payment():
     shop = payments(
         (0, 1, 1, 9, 1), (2, 2, 1, 9, 0), (3, 3, 1, 9, 1), (5, 3, 1, 9, -1), (6, 2, 1, 9, 1), (20, 1, 1, 9, 0)
