@@ -18,7 +18,7 @@ import pytest
 from pipelines.core import drift, registry, tracking
 from pipelines.core.batches import predict
 from pipelines.core.pipeline import Gate, Pipeline, discover
-from pipelines.core.rows import Part
+from pipelines.core.rows import Part, held
 
 PIPELINES = [*discover().values(), *discover("toys").values()]
 FILES = {"__init__.py", "data.py", "demo.py", "model.py", "report.py"}
@@ -132,6 +132,13 @@ def test_inputs_cover_every_record_and_gather_what_is_asked_for(case):
         assert gathered.shape == (3, *values.shape[1:])
         assert gathered.dtype == values.dtype
         assert np.array_equal(gathered[0], gathered[2], equal_nan=True)
+
+
+def test_inputs_held_in_memory_are_the_same(case):
+    rows = case.test.rows[:50]
+    for name, values in held(case.inputs).items():
+        assert (values.shape, values.dtype) == (case.inputs[name].shape, case.inputs[name].dtype)
+        assert np.array_equal(values[rows], case.inputs[name][rows], equal_nan=True)
 
 
 def test_the_same_records_decode_to_the_same_inputs(case):

@@ -184,8 +184,9 @@ def expected_events(table: pd.DataFrame, row: int, entity: str, delay: float) ->
 
 
 @settings(deadline=None, max_examples=20)
-@given(tables, st.sampled_from([0.0, 0.5, DELAY]), st.data())
-def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(table, delay, data):
+@given(tables, st.sampled_from([0.0, 0.5, DELAY, 100.0]), st.sampled_from([1, 10]), st.data())
+def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(table, delay, stretch, data):
+    table = table.assign(time=START + (table["time"] - START) * stretch)
     row = data.draw(st.integers(0, len(table) - 1))
     inputs = history.inputs(table, FACTS | {"delay_days": delay})
     found = dict(zip(inputs["payment"].names, inputs["payment"][np.array([row])][0], strict=True))
@@ -198,7 +199,7 @@ def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(t
         np.testing.assert_allclose(events, expected_events(table, row, entity, delay), rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=20)
 @given(tables)
 def test_the_number_of_earlier_payments_counts_all_of_the_entity(table):
     for entity in FACTS["roles"]["entities"]:
@@ -215,6 +216,13 @@ def many(n: int) -> pd.DataFrame:
     table = pd.DataFrame({"day": rng.integers(0, 100_000, n) / 1_000, "card": rng.integers(0, n // 50, n)})
     table = table.assign(shop=rng.integers(0, n // 50, n), amount=rng.gamma(2, 20, n).round(2))
     return payments(*table.assign(label=rng.integers(-1, 2, n)).itertuples(index=False))
+
+
+def test_the_order_of_the_rows_does_not_matter_where_many_have_the_same_time():
+    table = many(3_000)
+    table["time"] = table["time"].dt.floor("12h")
+    order = np.random.default_rng(1).permutation(len(table))
+    assert_same(seen(table, order), seen(table.iloc[order].reset_index(drop=True)))
 
 
 def test_blocks_change_no_bit(monkeypatch):
@@ -276,6 +284,13 @@ def test_an_amount_is_compared_with_the_mean_of_the_past_without_known_frauds():
     assert to_mean[3] == pytest.approx(np.log(20.01 / 30.01))  # the mean of 10, 30 and 50
     assert to_usual[3] == pytest.approx(np.log(20.01 / 30.01))  # the mean of 10 and 50: the fraud is known on day 8
     assert column(CARD, "card: amount to usual")[2] == pytest.approx(np.log(50.01 / 10.01))
+
+
+def test_a_fraud_older_than_the_longest_window_and_not_yet_known_does_not_touch_what_is_usual():
+    table = payments((0, 1, 0, 900, 1), (25, 1, 0, 800, 1), (50, 1, 0, 10, 0), (120, 1, 0, 20, 0))
+    found = history.inputs(table, FACTS | {"delay_days": 100.0})["payment"]
+    to_usual = found[np.array([3])][0, found.names.index("card: amount to usual")]
+    assert to_usual == pytest.approx(np.log(20.01 / 10.01))
 
 
 def test_a_run_of_frauds_begins_after_the_latest_known_legitimate_payment():

@@ -107,19 +107,21 @@ class Latest:
         events, now = self._events, self._events.place[rows]
         past = Past(events, now)
         at = past.end[:, None] + np.arange(-STEPS, 0)
-        exists = at >= past.begin[:, None]
-        at *= exists
-        elapsed, label = past.time[:, None] - events.time[at], events.label[at]
+
+        def gathered(values: np.ndarray) -> np.ndarray:
+            return values.take(at, mode="clip")  # also where there is no event, which is set to zero at the end
+
+        elapsed, label = past.time[:, None] - gathered(events.time), gathered(events.label)
         known = (label >= 0) & (elapsed >= round(events.delay * DAY))
         found = np.empty((*at.shape, len(CHANNELS)), np.float32)
         found[..., 0] = 1
         found[..., 1] = elapsed / DAY
-        found[..., 2] = events.log_amount[at]
+        found[..., 2] = gathered(events.log_amount)
         found[..., 3] = found[..., 2] - events.log_amount[now][:, None]
-        found[..., 4] = events.own_ratio[at]
+        found[..., 4] = gathered(events.own_ratio)
         found[..., 5] = known
         found[..., 6] = known & (label == 1)
-        found[~exists] = 0
+        found[at < past.begin[:, None]] = 0
         return found
 
     def earlier(self, rows: np.ndarray) -> np.ndarray:
