@@ -256,8 +256,10 @@ def _log(
         tracking.log_text("report.html", page.render(title, "\n\n".join(told), sections if index else []))
         tracking.rename(run_id, title, "\n\n".join(told))
     console = Console()
-    console.print("\n".join(told), soft_wrap=True, highlight=False)
-    console.print(f"Written to {files['out']}. `make ui`, then open the report at", soft_wrap=True, highlight=False)
+    console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"Written to {files['out']}. `make ui`, then open the report at", soft_wrap=True, highlight=False, markup=False
+    )
     console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
 
 
