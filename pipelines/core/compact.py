@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.util import hash_array
 
 from pipelines.core import tables
 from pipelines.core.rows import no_faults
+
+Parts = list[dict[str, pd.Series]]
+"""Records by column, some at a time; `index` counts rows as the file does, and `hash` stands for the id."""
 
 
 def read(
@@ -20,8 +24,8 @@ def read(
     parse: Callable[[pd.DataFrame], pd.DataFrame],
     named: Callable[[pd.DataFrame], pd.Series],
     kinds: Mapping[str, Any],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records of a table, and its rows at fault.
+) -> tuple[Parts, pd.DataFrame, list[str]]:
+    """The records of a table, its rows at fault, and the columns that were read.
 
     Args:
         path: of a CSV or Parquet file.
@@ -31,19 +35,16 @@ def read(
         named: what raw rows are called.
         kinds: the columns to keep of the records, each with its dtype, None for the one that it has, or "category" for
             texts that recur.
-
-    Returns:
-        The records, whose index counts rows as the file does and whose `attrs` hold the `columns` that were read; and a
-        table of `id` and `error`.
     """
     parts, faults = [], [no_faults()]
     for table in tables.chunks(path, columns, names):
         records, bad = tables.salvaged(parse, table, named(table))
-        parts.append(pd.DataFrame({name: _as(records[name], kind) for name, kind in kinds.items()}))
+        part = {name: _as(records[name], kind) for name, kind in kinds.items()}
+        hashes = hash_array(records["id"].astype("str").to_numpy(object))
+        part |= {"index": pd.Series(records.index, dtype=np.int32), "hash": pd.Series(hashes)}
+        parts.append({name: column.reset_index(drop=True) for name, column in part.items()})
         faults.append(bad)
-    found = joined(parts)
-    found.attrs["columns"] = list(table)
-    return found, pd.concat(faults)
+    return parts, pd.concat(faults), list(table)
 
 
 def _as(column: pd.Series, kind: Any) -> pd.Series:
@@ -53,24 +54,24 @@ def _as(column: pd.Series, kind: Any) -> pd.Series:
     return found.cat.rename_categories(found.cat.categories.astype("str"))
 
 
-def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The tables one below the other, with categories in common."""
+def joined(parts: Parts) -> pd.DataFrame:
+    """The parts one below the other, with categories in common; they are emptied, or all would be there twice."""
     columns = {}
-    for name in parts[0]:
-        of_parts = [part[name] for part in parts]
+    for name in list(parts[0]):
+        of_parts = [part.pop(name) for part in parts]
         if isinstance(of_parts[0].dtype, pd.CategoricalDtype):
-            columns[name] = pd.api.types.union_categoricals(of_parts)
+            columns[name] = pd.Series(pd.api.types.union_categoricals(of_parts))
             continue
         if len({column.dtype.kind for column in of_parts}) > 1:  # identifiers, numbers in one part and text in another
             of_parts = [column.astype("str") for column in of_parts]
         columns[name] = pd.concat(of_parts, ignore_index=True)
-    index = np.concatenate([part.index.to_numpy(np.int32) for part in parts])
-    return pd.DataFrame(columns, copy=False).set_axis(index)
+    index = columns.pop("index")
+    return pd.DataFrame(columns, copy=False).set_axis(pd.Index(index))
 
 
 def once(records: pd.DataFrame, rows: np.ndarray, origin: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """The records and the rows to score without those whose id stood before, and of these the rows at fault."""
-    twice = records["id"].duplicated().to_numpy()
+    twice = records["hash"].duplicated().to_numpy()
     if not twice.any():
         return records, rows, no_faults()
     asked = np.zeros(len(records), bool)

@@ -53,7 +53,7 @@ def predict(
     Raises:
         InputError: for data that do not fit what the version was trained on, or none of which can be scored.
     """
-    place = Path(out).expanduser()
+    place, history = Path(out).expanduser(), history and str(Path(history).expanduser())
     origin = sources.resolve(data, pipeline, Path.cwd())
     _refuse_unfit(place, origin, history)
     with device.quiet():
@@ -141,7 +141,7 @@ def write(
 def requests(scorer: Scorer, data: str, path: str, history: str) -> Iterator[Request]:
     """The data as requests: by the domain's own `requests`, or a table that is read whole."""
     settings = importlib.import_module(scorer.facts["module"]).PIPELINE.settings(data=data)
-    read = [Path(place).expanduser() if place else None for place in (path, history)]
+    read = [Path(place) if place else None for place in (path, history)]
     if hasattr(scorer.data, "requests"):
         yield from scorer.data.requests(*read, scorer.facts, settings)
         return
@@ -242,9 +242,8 @@ def _log(
     with tracking.run(pipeline, title) as run_id:
         tracking.set_tags({"kind": "predict", "pipeline": pipeline.name, "data": origin.name, "origin": origin.kind})
         tracking.set_tags({"model": version.name, "version": str(version.number)})
-        history = Path(files["history"]).expanduser() if files["history"] else None
-        prints = {"data_sha256": origin.path, "history_sha256": history}
-        prints = {name: sources.sha256(path) if path else "" for name, path in prints.items()}
+        read = {"data_sha256": origin.path, "history_sha256": files["history"]}
+        prints = {name: sources.sha256(Path(path)) if path else "" for name, path in read.items()}
         tracking.log_params({"data": str(origin.path or origin.name), **files, **prints})
         tracking.log_dataset(origin.name, "predict", prints["data_sha256"], str(origin.path or "demo"))
         metrics = {"rows": scored + faults, "rows_scored": scored, "rows_with_errors": faults, "seconds": seconds}
@@ -257,8 +256,10 @@ def _log(
         tracking.log_text("report.html", page.render(title, "\n\n".join(told), sections if index else []))
         tracking.rename(run_id, title, "\n\n".join(told))
     console = Console()
-    console.print("\n".join(told), soft_wrap=True, highlight=False)
-    console.print(f"Written to {files['out']}. `make ui`, then open the report at", soft_wrap=True, highlight=False)
+    console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"Written to {files['out']}. `make ui`, then open the report at", soft_wrap=True, highlight=False, markup=False
+    )
     console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
 
 

@@ -96,8 +96,8 @@ class Scorer(PythonModel):
         from pipelines.core.batches import predict
 
         records, rows, faults = request.records, request.rows, request.faults
-        inputs = self.data.decode(records, self.facts)
         age = self.data.age(records, rows, self.facts) if hasattr(self.data, "age") else None
+        inputs = self.data.decode(records, self.facts)  # only now, when what `age` needed is free again
         labels = records.index.to_numpy()[rows]
         ends = [*np.searchsorted(faults.index, labels[BLOCK::BLOCK]), len(faults)]
         for number, end in enumerate(ends):

@@ -390,24 +390,25 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
         rows, note = unlabelled(records["label"].to_numpy())
         yield Request(records, rows, notes=(note,))
         return
-    records, faults = _compact(path, facts)
-    rows, note = unlabelled(records["label"].to_numpy())
-    notes, identified = (note,), facts["roles"]["id"] in records.attrs["columns"]
+    parts, faults, held = _compact(path, facts)
+    before, notes = 0, ()
     if history:
-        past, lost = _compact(history, facts)
-        identified &= facts["roles"]["id"] in past.attrs["columns"]
-        records, rows = compact.joined([past, records]), rows + len(past)
+        past, lost, of_past = _compact(history, facts)
+        before, parts, held = sum(len(part["id"]) for part in past), past + parts, set(held) & set(of_past)
         if len(lost):
             told = f"{len(lost):,} payments of {history.name} cannot be read and are left out: {lost['error'].iloc[0]}"
-            notes += (told,)
-    if identified:
+            notes = (told,)
+    records = compact.joined(parts)
+    rows, note = unlabelled(records["label"].to_numpy()[before:])
+    rows += before
+    if facts["roles"]["id"] in held:
         records, rows, twice = compact.once(records, rows, path.name)
         faults = pd.concat([faults, twice]).sort_index()
-    yield Request(records, rows, faults, notes=notes)
+    yield Request(records.drop(columns="hash"), rows, faults, notes=(note, *notes))
 
 
-def _compact(path: Path, facts: dict) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The payments of a file with what scoring reads of them, about 50 bytes each, and the rows at fault."""
+def _compact(path: Path, facts: dict) -> tuple[compact.Parts, pd.DataFrame, list[str]]:
+    """The payments of a file with what scoring reads of them, about 50 bytes each; see `compact.read`."""
     roles = facts["roles"]
     texts = [*roles["entities"], *facts["categorical"]]
     kinds = dict.fromkeys(["id", "label", *["time"] * bool(roles["time"]), *[roles["amount"]] * bool(roles["amount"])])
