@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
 WRITERS = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWriter}
 FEWEST = 100
-"""Rows from which on scores are compared with those of test; with fewer, chance alone takes the index to LARGE."""
-LARGE = 0.2
-"""Population stability index from which on scores have moved far (Siddiqi 2006, Credit Risk Scorecards, chapter 8)."""
+"""Rows from which on scores are compared with those of test; with fewer, chance alone takes the index to 0.2."""
 
 
 def predict(
@@ -207,15 +205,6 @@ def deciles(scores: np.ndarray) -> list[dict]:
     return told
 
 
-def stability_index(then: Sequence[int], now: Sequence[int]) -> float:
-    """Population stability index of counts by bin: the sum of (q - p) ln(q / p) over the shares p then and q now.
-
-    Half a row joins each bin, so that an empty one counts, but not without bound.
-    """
-    p, q = ((np.array(counts) + 0.5) / (sum(counts) + 0.5 * len(counts)) for counts in (then, now))
-    return float(np.sum((q - p) * np.log(q / p)))
-
-
 # -------------------------------------------------------------------------------------------------------------- record
 
 
@@ -227,16 +216,16 @@ def _log(
     files: Mapping[str, str],
 ) -> None:
     """Records what was scored as a run of its own, which is no look at a test set, and prints it."""
-    from pipelines.core import page, tracking
+    from pipelines.core import drift, page, tracking
 
     scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
-    index = [stability_index(column["counts"], column["now"]) for column in found["scores"]]
+    index = [drift.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
     told = [
         f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
         f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",
         *([f"{faults:,} rows could not be scored; the column `error` says why."] if faults else []),
         *found["notes"],
-        _moved(index, scored),
+        _moved(index, scored, drift.WARN),
     ]
     title = f"{origin.name} · predict · {scored:,} rows"
     with tracking.run(pipeline, title) as run_id:
@@ -263,16 +252,16 @@ def _log(
     console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
 
 
-def _moved(index: Sequence[float], rows: int) -> str:
+def _moved(index: Sequence[float], rows: int, far: float) -> str:
     """How far the scores have moved since test, in a sentence."""
     if not index:
         return "How far scores have moved since test is not known: the version does not carry those of its test."
     if rows < FEWEST:
         return f"Too few rows to say how far scores have moved since test: {FEWEST} are needed."
     told = f"Scores against those on test: population stability index {max(index):.3f}"
-    if max(index) < LARGE:
-        return f"{told}, below {LARGE:g}."
+    if max(index) < far:
+        return f"{told}, below {far:g}."
     return (
-        f"BEWARE: {told}; from {LARGE:g} on they have moved far. The data may be of another kind or time than those of "
+        f"BEWARE: {told}; from {far:g} on they have moved far. The data may be of another kind or time than those of "
         "training, or their columns may mean something else: look before you act on the decisions."
     )

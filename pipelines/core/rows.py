@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,6 +106,10 @@ def no_faults() -> pd.DataFrame:
     return pd.DataFrame({"id": pd.Series(dtype=object), "error": pd.Series(dtype="str")}, index=pd.RangeIndex(0))
 
 
+BLOCK = 1 << 16
+"""Rows that are scored at once."""
+
+
 @dataclass(frozen=True, eq=False)
 class Request:
     """Records that are scored at once, with those that they need beside them.
@@ -122,6 +127,13 @@ class Request:
     faults: pd.DataFrame = field(default_factory=no_faults)
     later: int = 0
     notes: tuple[str, ...] = ()
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, pd.DataFrame]]:
+        """Positions in `rows`, BLOCK by BLOCK, each with the rows at fault that stand before the next block."""
+        labels = self.records.index.to_numpy()[self.rows]
+        ends = [*np.searchsorted(self.faults.index, labels[BLOCK::BLOCK]), len(self.faults)]
+        for number, (begin, end) in enumerate(pairwise([0, *ends])):
+            yield np.arange(len(self.rows))[number * BLOCK : (number + 1) * BLOCK], self.faults.iloc[begin:end]
 
 
 def unlabelled(labels: np.ndarray) -> tuple[np.ndarray, str]:

@@ -26,7 +26,6 @@ from pipelines.core import device, tables
 from pipelines.core.pipeline import InputError
 from pipelines.core.rows import Part, Request
 
-BLOCK = 1 << 16  # rows scored at once
 SCORE = "score"
 """Optional boolean column of a request: which rows to answer; the others are context. A domain whose records do not
 correspond to the rows of a request, or that answers others by default, returns the column with the parsed records."""
@@ -89,28 +88,24 @@ class Scorer(PythonModel):
         return table["id"] if "id" in table else table.index.to_series()
 
     def answers(self, request: Request) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-        """The decisions on a request's rows, a BLOCK at a time and with the rows at fault among them; and the outputs.
+        """The decisions on a request's rows, block by block and with the rows at fault among them; and the outputs.
 
         The decisions have `id` first and `error` last, which is empty where there is none.
         """
         from pipelines.core.batches import predict
 
-        records, rows, faults = request.records, request.rows, request.faults
+        records, rows = request.records, request.rows
         age = self.data.age(records, rows, self.facts) if hasattr(self.data, "age") else None
         inputs = self.data.decode(records, self.facts)  # only now, when what `age` needed is free again
-        labels = records.index.to_numpy()[rows]
-        ends = [*np.searchsorted(faults.index, labels[BLOCK::BLOCK]), len(faults)]
-        for number, end in enumerate(ends):
-            here = slice(number * BLOCK, (number + 1) * BLOCK)
+        for here, faults in request.blocks():
             part = Part(records, rows[here], inputs)
             outputs = predict(self.network, part)
-            decisions = self.report.decide(outputs, self.facts, part).set_axis(labels[here])
+            decisions = self.report.decide(outputs, self.facts, part).set_axis(records.index[rows[here]])
             decisions.insert(0, "id", part.frame["id"].to_numpy())
             if age is not None:
                 decisions["history_age_days"] = age[here]
             decisions["error"] = decisions.pop("error") if "error" in decisions else ""
-            bad = faults.iloc[ends[number - 1] if number else 0 : end]
-            yield _among(decisions, bad), outputs
+            yield _among(decisions, faults), outputs
 
 
 def _marked(flags: pd.Series) -> np.ndarray:
