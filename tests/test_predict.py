@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_and_leaves_neither_file_nor_run(project, f
 
 def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
     verb.predict(PIPELINE, data="new.csv", out="kept.csv")
-    PIPELINE.demo.make(1, scorer.BLOCK).drop(columns="class").to_csv("long.csv", index=False)  # three a subject
+    PIPELINE.demo.make(1, rows.BLOCK).drop(columns="class").to_csv("long.csv", index=False)  # three a subject
     before = (project / "kept.csv").read_bytes(), set(project.iterdir())
     decide = PIPELINE.report.decide
     calls = []
