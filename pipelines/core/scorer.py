@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from pipelines.core import device, tables
+from pipelines.core import tables
 from pipelines.core.pipeline import InputError
 from pipelines.core.rows import Part, Request
 
@@ -200,6 +200,8 @@ def carried(uri: str, same_code: bool, function: str, **arguments: Any) -> Any:
         RuntimeError: if the child ends without an answer.
     """
     if same_code:
+        from pipelines.core import device  # which a served model does without
+
         module, _, name = function.partition(":")
         with device.quiet():
             model = mlflow.pyfunc.load_model(uri)
