@@ -129,7 +129,7 @@ def test_a_training_that_the_store_does_not_take_is_kept_and_sent_once(store, mo
         return done
 
     monkeypatch.setattr(record, at, faulty)
-    with pytest.raises(UnrecordedError, match=r"the disk is full.* roc_auc 0\..*pipelines send blobs"):
+    with pytest.raises(UnrecordedError, match=r"the disk is full.*roc_auc 0\..*pipelines send blobs"):
         run.train(PIPELINE, GOOD)
     (kept,) = tmp_path.glob("mlruns/pending/blobs/*")
     assert registry.champion("blobs-demo") is None
