@@ -96,8 +96,8 @@ def load(version: registry.Version) -> tuple[dict[str, Any], pd.DataFrame]:
 def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
     """Whether the version or an ancestor learnt from each record, from its group or from its day, bool (n,).
 
-    Learning includes stopping, calibration and thresholds. With a time axis everything up to the last record that it
-    learnt from counts as seen: what happened on those days is no longer news to it. Ancestors are the versions whose
+    Learning includes stopping, calibration and thresholds. With a time axis everything before its test period counts as
+    seen: what happened then is no longer news to it, and labels of those days may reach into its training. Ancestors are the versions whose
     weights or data it goes back to; the tag `ancestors` holds their numbers.
 
     Raises:
@@ -112,8 +112,8 @@ def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
 def _trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
     summary, table = load(version)
     seen = learnt_from(table, records)
-    if "time" in records and "time" in summary["validation"]:
-        seen |= (records["time"] <= pd.Timestamp(summary["validation"]["time"][1])).to_numpy()
+    if "time" in records and "time" in summary["test"]:
+        seen |= (records["time"] < pd.Timestamp(summary["test"]["time"][0])).to_numpy()
     return seen
 
 
