@@ -188,7 +188,7 @@ def test_served_recordings_get_the_scores_of_the_run_and_faults_one_sentence(tmp
         path = tmp_path / "words" / row.word / f"{row.voice.split('+')[1]}_nohash_{row.Index % 4}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(audio.wav(clip, rate))
-    train(tmp_path, "speech_commands", "--data", "words", "--epochs", "1", "--size", "tiny")
+    train(tmp_path, "speech_commands", "--data", "words", "--epochs", "2", "--size", "tiny")
     logged = predictions(tmp_path).set_index("id")["network"]
     files = [tmp_path / "words" / name for name in logged.index]
     written = predicted(tmp_path, "speech_commands", "--data", "words").loc[logged.index]
