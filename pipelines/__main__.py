@@ -146,8 +146,11 @@ def again_command(command: str, arguments: Sequence[str]) -> int:
 
     import tyro
 
+    from pipelines.core import device
+
     module, function = AGAIN[command].split(":")
-    verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
+    with device.quiet():
+        verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
     tyro.cli(partial(verb, pipeline), args=flags, prog=f"pipelines {command} {name}")
     return 0
 

@@ -32,7 +32,8 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
     origin = sources.resolve(data, pipeline, Path.cwd())
     tracking.connect()
     version = registry.find(name or record.registered_name(pipeline, pipeline.settings(), origin), model)
-    scored = scorer.load(version.uri)
+    with device.quiet():
+        scored = scorer.load(version.uri)
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in scored.facts["settings"].items()}
     settings = replace(pipeline.settings(**stored), data=data, name=version.name)
     settings = replace(settings, examples="ids" if origin.kind == "own" else settings.examples)

@@ -78,7 +78,8 @@ def _keep(trained: Trained) -> Path:
     path = KEPT / outcome.pipeline.name / f"{trained.run_id}.pickle"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
-    kept = replace(trained, outcome=replace(outcome, parts=parts))
+    start = outcome.start and replace(outcome.start, network=None)
+    kept = replace(trained, outcome=replace(outcome, parts=parts, start=start))
     code = (tracking.code_sha256(outcome.pipeline), tracking.git_commit())
     draft.write_bytes(pickle.dumps((*code, kept)))
     return draft.replace(path)

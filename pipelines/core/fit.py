@@ -62,7 +62,11 @@ def compiled(model: keras.Model, loss: object, settings: Settings, steps: int) -
     total = max(steps * settings.epochs, 1)
     warm = max(total // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate / 20, total - warm, alpha=0.01, warmup_target=settings.learning_rate, warmup_steps=warm
+        settings.learning_rate / 20,
+        max(total - warm, 1),
+        alpha=0.01,
+        warmup_target=settings.learning_rate,
+        warmup_steps=warm,
     )
     mean = {"use_ema": True, "ema_momentum": settings.averaging} if settings.averaging else {}
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay, **mean)

@@ -46,23 +46,23 @@ def describe(
     return summary, table
 
 
-def chain(champion: registry.Version | None, name: str, origin: sources.Origin) -> list[sources.Origin]:
-    """Where the champion's data came from, and then `origin`.
+def chain(base: registry.Version | None, name: str, origin: sources.Origin) -> list[sources.Origin]:
+    """Where the data of the version `base` came from, and then `origin`.
 
     Raises:
         InputError: where there is no champion, where one of its files is gone or has changed, and for demo data, which
             join no others.
     """
-    if champion is None:
+    if base is None:
         raise InputError(f"--append: expected a champion of {name}, to whose data these are added. Received: none.")
     origins = []
-    for held in load(champion)[0]["sources"]:
+    for held in load(base)[0]["sources"]:
         before = sources.Origin(held["kind"], held["name"], Path(held["path"]) if held["path"] else None)
         if before.path and not before.path.exists():
-            raise InputError(f"--append: {before.path}, which version {champion.number} was trained on, is gone.")
+            raise InputError(f"--append: {before.path}, which version {base.number} was trained on, is gone.")
         if _sha256(before) != held["sha256"]:
             raise InputError(
-                f"--append: {before.path} is no longer what version {champion.number} was trained on: its sha256 was "
+                f"--append: {before.path} is no longer what version {base.number} was trained on: its sha256 was "
                 f"{held['sha256']}. Received: {_sha256(before)}."
             )
         if (held["name"], held["sha256"]) != (origin.name, _sha256(origin)):
@@ -97,8 +97,8 @@ def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:
     """Whether the version or an ancestor learnt from each record, from its group or from its day, bool (n,).
 
     Learning includes stopping, calibration and thresholds. With a time axis everything before its test period counts as
-    seen: what happened then is no longer news to it, and labels of those days may reach into its training. Ancestors are the versions whose
-    weights or data it goes back to; the tag `ancestors` holds their numbers.
+    seen: what happened then is no longer news to it, and labels of those days may reach into its training. Ancestors
+    are the versions whose weights it goes back to; the tag `ancestors` holds their numbers.
 
     Raises:
         InputError: if an ancestor has been deleted, since then nobody knows what it learnt from.

@@ -117,7 +117,7 @@ class Settings:
     from_: Annotated[str, _flag("from")] = ""
     """Version to start from, its number or champion: weights, vocabularies and normalisation as far as they fit."""
     append: bool = False
-    """Train on the data of the champion, read again from where they lay, and on these together."""
+    """Train on these data and those of the champion, or of the version in --from, read again from where they lay."""
 
 
 @dataclass

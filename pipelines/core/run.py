@@ -36,8 +36,10 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
     tracking.connect()
     name = record.registered_name(pipeline, settings, origin)
     champion, origins = registry.champion(name), [origin]
+    base = registry.find(name, settings.from_) if settings.from_ else champion
     if records is None:
-        origins = manifest.chain(champion, name, origin)
+        origins = manifest.chain(base, name, origin)
+        print(f"Together: {', '.join(one.name for one in origins)}.")
         records = manifest.read_all(pipeline, origins, settings)
         print(pipeline.data.describe(records))
     changed = drift.compare(pipeline, records, champion, settings) if champion else None
@@ -45,7 +47,7 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
         changed.show()
     machine, start = device.setup(settings.seed, settings.device, settings.precision, settings.gpus), None
     if settings.from_:
-        start = warm.load(registry.find(name, settings.from_))
+        start = warm.load(base)
         settings = replace(settings, from_=str(start.version.number))
         records = pipeline.data.adopt(records, start.facts) if hasattr(pipeline.data, "adopt") else records
 
