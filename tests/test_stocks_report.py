@@ -268,7 +268,7 @@ def test_random_walks_are_refused_and_the_verdict_says_that_nothing_could_be_for
         keras.utils.clear_session()
         settings = Settings(data="random-walk", seed=seed, epochs=4)
         outcome = outcome_of(data.read(None, settings), settings)
-        refused += promote.decide(outcome, None).kind == "refused"
+        refused += promote.decide(outcome, None, None).kind == "refused"
         told += "Nothing could be forecast" in report.remarks(outcome)[0]
     assert refused >= 19
     assert told >= 19
@@ -279,7 +279,7 @@ def test_where_the_mean_is_not_beaten_the_verdict_says_so_and_promotion_is_refus
     constant = np.column_stack([planted.baselines["constant"], planted.scores[:, 3:]])
     flat = dict.fromkeys(planted.baselines, planted.baselines["constant"])
     same = replace(planted, scores=constant, baselines=flat)
-    decision = promote.decide(same, None)
+    decision = promote.decide(same, None, None)
     assert [gate.deficit.value for gate in decision.gates] == [0, 0]
     assert decision.gates[0].state == "missed"
     assert decision.kind == "refused"
