@@ -54,6 +54,16 @@ def test_records_and_groups_that_the_version_learnt_from_are_not_judged(version,
     assert f"Left out: {np.sum(subjects % 5 > 0):,} that version 1 learnt from" in capsys.readouterr().out
 
 
+def test_history_stands_beside_the_data_and_is_not_judged(version, tmp_path):
+    new = PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000)
+    new[:900].to_csv(tmp_path / "past.csv", index=False)
+    new[800:].to_csv(tmp_path / "new.csv", index=False)
+    assess.evaluate(PIPELINE, data="new.csv", history="past.csv")
+    told = pd.read_parquet(version.download_artifacts(latest(version).info.run_id, "test_predictions.parquet"))
+    assert len(told) == len(new) - 900
+    assert told["label"].tolist() == new["class"].tolist()[900:]
+
+
 def test_data_that_cannot_be_judged_are_refused_and_leave_no_run(version, tmp_path):
     before = latest(version).info.run_id
     table = PIPELINE.demo.make(1)

@@ -12,12 +12,13 @@ from rich.console import Console
 from pipelines.core import device, manifest, record, registry, scorer, sources, tracking
 from pipelines.core import evaluate as judging
 from pipelines.core.pipeline import InputError, Pipeline, Settings, Splits
+from pipelines.core.records import record_hashes
 from pipelines.core.rows import Part
 from pipelines.core.sources import Origin
 from pipelines.core.trial import NETWORK, Clock, Outcome
 
 
-def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: str = "") -> None:
+def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "champion", name: str = "") -> None:
     """Scores a registered version on labelled data and records metrics, intervals and figures; trains nothing.
 
     Records that the version learnt from are context and are not judged, and neither is their group or, where records
@@ -26,6 +27,7 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
     Args:
         pipeline: whose version it is.
         data: Labelled data: demo, the name of a public set, or the path of your own.
+        history: What came before, such as past payments with their labels: read beside the data, and not judged.
         model: Version to score: champion, or a number.
         name: Registered model; by default the pipeline's name on your own data, else PIPELINE-DATA.
     """
@@ -37,13 +39,19 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
     stored = {k: tuple(v) if isinstance(v, list) else v for k, v in scored.facts["settings"].items()}
     settings = replace(pipeline.settings(**stored), data=data, name=version.name)
     settings = replace(settings, examples="ids" if origin.kind == "own" else settings.examples)
-    records = pipeline.data.read(origin.path, settings)
+    origins = [*([sources.resolve(history, pipeline, Path.cwd())] if history else []), origin]
+    records = manifest.read_all(pipeline, origins, settings)
     print(pipeline.data.describe(records))
-    splits = judged(pipeline, records, version)
+    asked = np.ones(len(records), bool)
+    if history:
+        asked = ~np.isin(record_hashes(records), record_hashes(manifest.read_all(pipeline, origins[:1], settings)))
+    if hasattr(pipeline.data, "adopt"):
+        records = pipeline.data.adopt(records, scored.facts)
+    splits = judged(pipeline, records, version, asked)
 
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, [origin], records, splits)
+        record.begin(pipeline, settings, machine, origins, records, splits)
         looks = tracking.looks(pipeline, tracking.fingerprints(run_id)["test_sha256"])
         tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
         outcome = outcome_of(pipeline, records, splits, settings, machine, version, scored)
@@ -58,8 +66,8 @@ def evaluate(pipeline: Pipeline, *, data: str, model: str = "champion", name: st
     console.print(f"`make ui`, then open the report at\n{tracking.link(run_id)}", soft_wrap=True, highlight=False)
 
 
-def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version) -> Splits:
-    """The split whose test side are the labelled records that the version did not learn from.
+def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version, asked: np.ndarray) -> Splits:
+    """The split whose test side are those labelled records of the `asked` ones, a mask, that the version did not learn.
 
     Raises:
         InputError: where there is none, or where a column that the version reads is missing.
@@ -67,7 +75,7 @@ def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version)
     missing = manifest.lacking(records, version)
     if missing:
         raise InputError(f"Expected the column '{missing[0]}', which version {version.number} of {version.name} reads.")
-    labelled = (records["label"] >= 0).to_numpy()
+    labelled = (records["label"] >= 0).to_numpy() & asked
     learnt = manifest.trained_on(version, records) & labelled
     if not (labelled & ~learnt).any():
         raise InputError(
