@@ -190,6 +190,14 @@ def test_the_same_seed_draws_the_same_for_whatever_models():
     assert both != evaluate.bootstrap(metrics, labels, scores, seed=8).interval("b", "auc")
 
 
+def test_two_clusters_are_enough_for_an_interval():
+    labels, scores = np.tile([0, 1], 40), np.tile([0.2, 0.7, 0.6, 0.8], 20)
+    clusters = {"speaker": np.repeat(["a", "b"], 40)}
+    found = evaluate.bootstrap({"accuracy": evaluate.accuracy}, labels, {"network": scores}, clusters=clusters)
+    assert np.isfinite(found.replicates["network", "accuracy"]).all()
+    assert "with so few values of speaker" in found.unit
+
+
 def test_an_interval_on_two_positives_is_refused():
     labels, scores = np.zeros(50, int), np.random.default_rng(0).random(50)
     labels[:2] = 1

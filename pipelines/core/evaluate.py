@@ -245,7 +245,9 @@ def bootstrap(
     for way, codes in enumerate(coded.values()):
         rng = np.random.default_rng([seed, way])
         for draw in range(count):
-            times = _POISSON[rng.integers(0, 65536, codes.max() + 1, dtype=np.uint16)]
+            times = np.zeros(codes.max() + 1, np.uint8)
+            while not times.any():  # of two clusters, 13.5 % of the resamplings would draw neither
+                times = _POISSON[rng.integers(0, 65536, len(times), dtype=np.uint16)]
             resampled = weights * times[codes]
             for key, value in curried.items():
                 replicates[key][way, draw] = value(resampled)
