@@ -57,6 +57,18 @@ def test_a_domain_is_a_folder_with_the_fixed_file_set(case):
         assert (folder / "README.md").exists()
 
 
+def test_the_demo_can_be_predicted_on(case):
+    if not hasattr(case.pipeline.data, "requests"):
+        return  # then `predict` reads it as training does
+    request = next(iter(case.pipeline.data.requests(None, None, case.facts, case.settings)))
+    assert len(request.rows)
+    some = request.rows[:3]
+    given = {name: rows[some] for name, rows in case.pipeline.data.decode(request.records, case.facts).items()}
+    outputs = case.network.predict(given, verbose=0)
+    assert np.isfinite(outputs).all()
+    assert len(outputs) == len(some)
+
+
 def test_what_is_judged_of_test_does_not_depend_on_the_other_sides(case):
     test = case.splits.test
     alone = case.pipeline.data.judged(case.records, test)

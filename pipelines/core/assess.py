@@ -27,7 +27,7 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "
     Args:
         pipeline: whose version it is.
         data: Labelled data: demo, the name of a public set, or the path of your own.
-        history: What came before, such as past payments with their labels: read beside the data, and not judged.
+        history: What came before, such as past payments with their labels: read beside the data, which are judged.
         model: Version to score: champion, or a number.
         name: Registered model; by default the pipeline's name on your own data, else PIPELINE-DATA.
     """
@@ -40,11 +40,12 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "
     settings = replace(pipeline.settings(**stored), data=data, name=version.name)
     settings = replace(settings, examples="ids" if origin.kind == "own" else settings.examples)
     origins = [*([sources.resolve(history, pipeline, Path.cwd())] if history else []), origin]
-    records = manifest.read_all(pipeline, origins, settings)
+    records = manifest.read_all(pipeline, origins[-1:], settings)
     print(pipeline.data.describe(records))
-    asked = np.ones(len(records), bool)
+    asked = record_hashes(records)
     if history:
-        asked = ~np.isin(record_hashes(records), record_hashes(manifest.read_all(pipeline, origins[:1], settings)))
+        records = manifest.read_all(pipeline, origins, settings)
+    asked = np.isin(record_hashes(records), asked)
     if hasattr(pipeline.data, "adopt"):
         records = pipeline.data.adopt(records, scored.facts)
     splits = judged(pipeline, records, version, asked)

@@ -140,11 +140,11 @@ def requests(scorer: Scorer, data: str, path: str, history: str) -> Iterator[Req
     """The data as requests: by the domain's own `requests`, or a table that is read whole."""
     settings = importlib.import_module(scorer.facts["module"]).PIPELINE.settings(data=data)
     read = [Path(place) if place else None for place in (path, history)]
+    if history and not hasattr(scorer.data, "age"):
+        raise InputError(f"--history: expected none, since these data have no history. Received: {history}.")
     if hasattr(scorer.data, "requests"):
         yield from scorer.data.requests(*read, scorer.facts, settings)
         return
-    if history:
-        raise InputError(f"--history: expected none, since these data have no history. Received: {history}.")
     faults = no_faults()
     if read[0] is None:
         records = scorer.data.read(None, settings)

@@ -290,10 +290,13 @@ def _random_sides(labels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def adopt(records: pd.DataFrame, facts: dict) -> pd.DataFrame:
-    """The records for a network that starts from another: its columns alone, in its order, its categories first."""
+    """The records for a network that starts from another: it reads that one's columns alone, its categories first.
+
+    No column is taken away, since records are known again by all that they say.
+    """
     features = facts["features"]
     extra = [column for column in _features(records, records.attrs["roles"]) if column not in features]
-    adopted = records[[*(c for c in records if c not in (*features, *extra)), *features]]
+    adopted = records.copy(deep=False)
     notes = [f"{name} is left out: the version that this one starts from does not know it." for name in extra]
     known = {"known": facts["categorical"], "kept": features}
     adopted.attrs = records.attrs | known | {"notes": [*records.attrs["notes"], *notes]}
@@ -317,7 +320,7 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
     roles, notes = train.attrs["roles"], list(train.attrs["notes"])
     known, kept = train.attrs.get("known", {}), train.attrs.get("kept", ())  # of the network that this one starts from
     numeric, categorical = [], {}
-    for column in _features(train, roles):
+    for column in [name for name in kept if name != roles["amount"]] or _features(train, roles):
         if types.is_numeric_dtype(train[column]):
             if column in kept or train[column].nunique(dropna=False) > 1:
                 numeric.append(column)
@@ -330,7 +333,7 @@ def learn(train: pd.DataFrame, settings: Settings) -> dict:
     notes += [
         f"{column} is left out: it hardly varies among the training payments."
         for column in _features(train, roles)
-        if column not in features
+        if column not in features and not kept
     ]
     return {
         "roles": roles,

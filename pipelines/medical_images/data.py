@@ -407,10 +407,8 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
     """The images of a folder, of a table of files, or of an .npz archive, a thousand at a time.
 
     Raises:
-        InputError: where there are no images, or a history is given.
+        InputError: where there are no images.
     """
-    if history:
-        raise InputError(f"--history: expected none, since images have no history. Received: {history}.")
     size, channels = facts["size"], facts["channels"]
     if path is None:
         table, pixels = demo.make(seed=0)

@@ -479,15 +479,14 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
     """The recordings of a folder, or of a table of files, a thousand at a time.
 
     Raises:
-        InputError: where there are no recordings, or a history is given.
+        InputError: where there are no recordings.
     """
-    if history:
-        raise InputError(f"--history: expected none, since recordings have no history. Received: {history}.")
     rate, samples = facts["sample_rate"], facts["samples"]
     if path is None:
         cache = Path.cwd() / "data" / "speech_commands" / "cache"
-        table, clips, _ = _demo(cache, rate, samples, [])
-        yield from decoded.requests(table["id"], np.load(clips, "r"), "clip", np.asarray, "All clips are scored.")
+        [(table, clips)], _ = _demo(cache, rate, samples, settings, [])
+        clips = np.load(clips, mmap_mode="r")[table.index]
+        yield from decoded.requests(table["id"], clips, "clip", np.asarray, "All clips are scored.")
         return
     listing, note = files.listed(path, SUFFIXES, "recordings", "class", {NOISE})
     convert = partial(audio.convert, sample_rate=rate, samples=samples)
