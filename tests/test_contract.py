@@ -17,6 +17,7 @@ import pytest
 
 from pipelines.core import drift, registry, tracking
 from pipelines.core.batches import predict
+from pipelines.core.bins import counts, psi
 from pipelines.core.pipeline import Gate, Pipeline, discover
 from pipelines.core.rows import Part, held
 
@@ -123,7 +124,7 @@ def test_later_data_can_be_held_against_what_is_kept_of_these(case):
     measured = drift._measured(case.pipeline, train, case.facts)
     assert set(measured) == set(profile["reference"]) > {"label"}
     for name, bins in profile["reference"].items():
-        assert drift.psi(np.array(bins["counts"]), drift._counts(measured[name], bins)) == 0
+        assert psi(np.array(bins["counts"]), counts(measured[name], bins)) == 0
         assert sum(bins["counts"]) == len(measured[name]) > 0
 
 

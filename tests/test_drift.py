@@ -1,5 +1,6 @@
 """Drift between two sets of records: its measure, what is told of it, and what is refused."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from pipelines.core import drift, manifest, registry, sources
+from pipelines.core.bins import binned, counts, psi
 from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
 from pipelines.core.records import record_hashes
 from pipelines.medical_images import data as images
@@ -21,21 +23,21 @@ COUNTS = arrays(np.int64, 6, elements=st.integers(0, 5_000)).filter(lambda count
 
 @given(COUNTS, COUNTS)
 def test_the_index_is_zero_for_equal_shares_and_never_negative_and_takes_no_side(a, b):
-    assert drift.psi(a, a) == 0
-    assert drift.psi(a, b) >= 0
-    assert drift.psi(a, b) == pytest.approx(drift.psi(b, a))
+    assert psi(a, a) == 0
+    assert psi(a, b) >= 0
+    assert psi(a, b) == pytest.approx(psi(b, a))
 
 
 def test_the_index_of_two_bins_is_that_of_the_formula():
     """With many records the half that is added to each bin is not seen."""
     by_hand = (0.7 - 0.5) * np.log(0.7 / 0.5) + (0.3 - 0.5) * np.log(0.3 / 0.5)
-    assert drift.psi(np.array([5_000_000, 5_000_000]), np.array([7_000_000, 3_000_000])) == pytest.approx(by_hand)
+    assert psi(np.array([5_000_000, 5_000_000]), np.array([7_000_000, 3_000_000])) == pytest.approx(by_hand)
 
 
 def test_without_drift_the_index_is_as_small_as_its_distribution_says():
     """Yurdakul (2018): (bins - 1)(1 / n + 1 / m) on average, where nothing has changed."""
     rng = np.random.default_rng(0)
-    found = [drift.psi(*rng.multinomial([400, 900], np.full(10, 0.1))) for _ in range(300)]
+    found = [psi(*rng.multinomial([400, 900], np.full(10, 0.1))) for _ in range(300)]
     assert np.mean(found) == pytest.approx(9 * (1 / 400 + 1 / 900), rel=0.1)
 
 
@@ -43,24 +45,24 @@ def test_p_values_of_ordered_bins_are_at_least_those_of_the_whole_samples():
     rng = np.random.default_rng(1)
     for shift in (0, 0.1, 0.5):
         then, now = rng.normal(size=2_000), rng.normal(shift, size=1_000)
-        bins = drift._binned(pd.Series(then))
-        p, test = drift.p_value(np.array(bins["counts"]), drift._counts(pd.Series(now), bins), ordered=True)
+        bins = binned(pd.Series(then))
+        p, test = drift.p_value(np.array(bins["counts"]), counts(pd.Series(now), bins), ordered=True)
         assert test == "KS"
         assert p >= stats.ks_2samp(then, now, method="asymp").pvalue * 0.99
 
 
 def test_bins_are_deciles_of_numbers_and_values_of_texts_with_what_is_missing_apart():
-    bins = drift._binned(pd.Series(np.arange(1000.0)))
+    bins = binned(pd.Series(np.arange(1000.0)))
     assert bins["counts"] == [100] * 10 + [0]
-    assert drift._counts(pd.Series([-5.0, 5000.0, np.nan]), bins).tolist() == [1, *[0] * 8, 1, 1]
-    texts = drift._binned(pd.Series(["a", "a", "b", None]))
+    assert counts(pd.Series([-5.0, 5000.0, np.nan]), bins).tolist() == [1, *[0] * 8, 1, 1]
+    texts = binned(pd.Series(["a", "a", "b", None]))
     assert (texts["values"], texts["counts"]) == (["a", "b"], [2, 1, 0, 1])
-    assert drift._counts(pd.Series(["c", "b", None]), texts).tolist() == [0, 1, 1, 1]
+    assert counts(pd.Series(["c", "b", None]), texts).tolist() == [0, 1, 1, 1]
 
 
 def test_a_column_of_few_values_keeps_them_apart():
-    bins = drift._binned(pd.Series([0.0] * 95 + [1.0] * 5))
-    assert drift._counts(pd.Series([0.0, 1.0, 1.0]), bins).tolist()[:2] == [1, 2]
+    bins = binned(pd.Series([0.0] * 95 + [1.0] * 5))
+    assert counts(pd.Series([0.0, 1.0, 1.0]), bins).tolist()[:2] == [1, 2]
 
 
 # Against a champion
@@ -200,3 +202,12 @@ def test_silence_is_measured_without_a_fault():
 
 def test_records_know_each_other_by_what_they_say():
     assert not np.isin(record_hashes(payments(1)), record_hashes(payments(0))).any()
+
+
+def test_scores_that_tie_are_counted_in_bins_that_differ():
+    scores = pd.Series(np.repeat([0.0, 0.1, 0.9], [80, 15, 5]))
+    column = binned(scores)
+    assert sum(column["counts"]) == 100
+    assert len(set(column["edges"])) == len(column["edges"])
+    assert counts(scores, column).tolist() == column["counts"]
+    assert json.loads(json.dumps(column)) == column

@@ -1,6 +1,5 @@
 """`predict` on the toy domain: what is written, what is refused, and what is left behind."""
 
-import json
 from types import SimpleNamespace
 
 import mlflow
@@ -244,15 +243,3 @@ def test_a_table_in_chunks_is_the_table(tmp_path_factory, rows, chunk, suffix):
     assert max(map(len, parts)) <= chunk
     whole = pd.concat(parts)
     pd.testing.assert_frame_equal(whole, tables.load(path, ["id"])[["id", "a"]])
-
-
-# -------------------------------------------------------------------------------------------------------------- drift
-
-
-def test_scores_that_tie_are_counted_in_bins_that_differ():
-    scores = np.repeat([0.0, 0.1, 0.9], [80, 15, 5])
-    (column,) = verb.deciles(scores)
-    assert sum(column["counts"]) == 100
-    assert len(set(column["edges"])) == len(column["edges"])
-    assert verb.counted(scores, column["edges"]).tolist() == column["counts"]
-    assert json.loads(json.dumps(column)) == column

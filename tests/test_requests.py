@@ -203,12 +203,6 @@ def test_recordings_of_a_folder_are_those_but_for_noise(tmp_path):
 
 
 @pytest.mark.parametrize("pipeline", [IMAGES, SPEECH], ids=lambda pipeline: pipeline.name)
-def test_files_have_no_history(pipeline, folder):
-    with pytest.raises(InputError, match="--history"):
-        asked(pipeline, folder, FACTS | {"sample_rate": 8_000, "samples": 8_000}, folder)
-
-
-@pytest.mark.parametrize("pipeline", [IMAGES, SPEECH], ids=lambda pipeline: pipeline.name)
 def test_a_folder_without_files_of_the_kind_is_refused(pipeline, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(InputError, match="holds no"):

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.api import types
 from rich.console import Console
 from rich.table import Table
 from scipy.special import kolmogorov
 from scipy.stats import chi2_contingency
 
 from pipelines.core import figures, manifest
+from pipelines.core.bins import binned, counts, psi
 from pipelines.core.pipeline import InputError, Pipeline, Settings
 from pipelines.core.records import record_hashes
 from pipelines.core.registry import Version
@@ -35,8 +35,6 @@ WARN = 0.2
 """From which on the index is taken to tell of another population (Siddiqi 2006: above 0.25, moderate from 0.1)."""
 SAMPLE = 5_000  # records whose inputs are measured, at most, evenly spaced
 FEWEST = 200  # new records, below which chance alone may reach WARN
-MOST_VALUES = 20  # of a text column, the most frequent; the others share a bin
-DECILES = np.arange(1, 10) / 10
 LABEL = "label"
 COLUMNS = ("column", "PSI", "p", "test", "training", "new")
 
@@ -110,7 +108,7 @@ def profile(pipeline: Pipeline, train: pd.DataFrame, facts: Mapping[str, Any]) -
     measured = _measured(pipeline, train, facts)
     return {
         "schema": _schema(pipeline, facts),
-        "reference": {name: _binned(column) for name, column in measured.items()},
+        "reference": {name: binned(column) for name, column in measured.items()},
     }
 
 
@@ -145,18 +143,10 @@ def compare(pipeline: Pipeline, records: pd.DataFrame, champion: Version, settin
     rows, shares = [], {}
     for name in [name for name in reference if name in measured]:
         bins = reference[name]
-        then, is_now = np.array(bins["counts"]), _counts(measured[name], bins)
+        then, is_now = np.array(bins["counts"]), counts(measured[name], bins)
         rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
         shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
     return Drift(champion, notes, (len(records), len(fresh)), pd.DataFrame(rows, columns=COLUMNS), shares)
-
-
-def psi(expected: np.ndarray, actual: np.ndarray) -> float:
-    """Population stability index of counts in the same bins, each (bins,)."""
-    used = (expected > 0) | (actual > 0)
-    e, a = expected[used] + 0.5, actual[used] + 0.5
-    e, a = e / e.sum(), a / a.sum()
-    return float(((a - e) * np.log(a / e)).sum())
 
 
 def p_value(expected: np.ndarray, actual: np.ndarray, ordered: bool) -> tuple[float, str]:
@@ -184,31 +174,6 @@ def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any
         names = dict(enumerate(facts.get("classes", [])))
         label = records["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
     return dict(summary(sample, facts).items()) | {LABEL: label}
-
-
-def _binned(column: pd.Series) -> dict[str, Any]:
-    """The bins of a column and how many records each holds.
-
-    The last bin is for what is missing, that before it, of a column of texts, for any other text.
-    """
-    if types.is_numeric_dtype(column):
-        known = column.dropna().to_numpy(float)
-        deciles = np.quantile(known, DECILES) if len(known) else np.empty(0)
-        bins = {"edges": np.unique(deciles).tolist(), "median": float(np.median(known)) if len(known) else None}
-    else:
-        bins = {"values": column.dropna().astype(str).value_counts().index[:MOST_VALUES].tolist()}
-    return bins | {"counts": _counts(column, bins).tolist()}
-
-
-def _counts(column: pd.Series, bins: Mapping[str, Any]) -> np.ndarray:
-    """How many cells fall in each bin, int64 (bins,)."""
-    if "edges" in bins:
-        values, held = column.to_numpy(float), len(bins["edges"]) + 1
-        at = np.searchsorted(bins["edges"], values, side="left")  # an edge belongs to the bin below it
-    else:
-        values, held = column.astype(str), len(bins["values"]) + 1
-        at = pd.Index(bins["values"]).get_indexer(values) % held  # -1, any other, becomes the last
-    return np.bincount(np.where(column.isna(), held, at), minlength=held + 1)
 
 
 def _names(bins: Mapping[str, Any]) -> list[str]:

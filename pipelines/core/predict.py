@@ -19,7 +19,7 @@ import pyarrow.parquet
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from pipelines.core import device, sources, tables
+from pipelines.core import bins, device, sources, tables
 from pipelines.core.pipeline import InputError, Pipeline
 from pipelines.core.rows import Request, no_faults, unlabelled
 
@@ -101,7 +101,7 @@ def write(
 
     Returns:
         `scored` and `faults` (rows), `seconds`, `notes` and, where the version knows its scores on test, `scores`: for
-        each column `edges`, the `counts` between them on test, and those of `now`.
+        each column the bins and `counts` of test, see `bins.binned`, and the counts of `now`.
 
     Raises:
         InputError: for data that do not fit, or none of which can be scored.
@@ -109,7 +109,7 @@ def write(
     scorer: Scorer = model.unwrap_python_model()
     started = time.perf_counter()
     reference = scorer.facts.get("scores", [])
-    counts = [np.zeros(len(column["edges"]) + 1, np.int64) for column in reference]
+    counts = [np.zeros(len(column["counts"]), np.int64) for column in reference]
     scored, faults, notes, held = 0, 0, (), [no_faults()]
     with _progress() as progress, _writer(Path(out), {"model": name, "version": number}) as put:
         task = progress.add_task(f"Reading {data}", total=None)
@@ -124,7 +124,7 @@ def write(
                 scored += len(outputs)
                 found = columns(scorer.report.scores(outputs, scorer.facts))
                 for column, values, known in zip(counts, found, reference, strict=False):
-                    column += counted(values, known["edges"])
+                    column += bins.counts(values, known)
                 progress.update(task, completed=scored + faults)
             held = [no_faults()]
         if not scored:
@@ -186,23 +186,9 @@ def _writer(out: Path, constants: Mapping[str, Any]) -> Iterator[Callable[[pd.Da
 # --------------------------------------------------------------------------------------------------------------- drift
 
 
-def columns(scores: np.ndarray) -> np.ndarray:
-    """Scores (n,) or (n, columns) by column, (columns, n)."""
-    return np.atleast_2d(scores.T)
-
-
-def counted(values: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """How many values lie between the edges, below the first and from the last on, int64 (edges + 1,)."""
-    return np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
-
-
-def deciles(scores: np.ndarray) -> list[dict]:
-    """What `write` compares later scores with, as JSON: for each column the `edges` of tenths, and `counts` in them."""
-    told = []
-    for values in columns(scores):
-        edges = np.unique(np.quantile(values, np.arange(1, 10) / 10)).tolist()
-        told.append({"edges": edges, "counts": counted(values, edges).tolist()})
-    return told
+def columns(scores: np.ndarray) -> list[pd.Series]:
+    """Scores (n,) or (n, columns), column by column."""
+    return [pd.Series(values) for values in np.atleast_2d(scores.T)]
 
 
 # -------------------------------------------------------------------------------------------------------------- record
@@ -219,7 +205,7 @@ def _log(
     from pipelines.core import drift, page, tracking
 
     scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
-    index = [drift.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
+    index = [bins.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
     told = [
         f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
         f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",

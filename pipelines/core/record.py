@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from pipelines.core import device, drift, figures, manifest, page, predict, promote, registry, tracking
+from pipelines.core import bins, device, drift, figures, manifest, page, predict, promote, registry, tracking
 from pipelines.core.evaluate import Interval
 from pipelines.core.pipeline import Pipeline, Settings, Splits
 from pipelines.core.promote import Decision
@@ -81,7 +81,8 @@ def settings_sha256(settings: Settings) -> str:
 
 def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registry.Version:
     """Registers the evaluated network as a new version of the model `name`; once for a run."""
-    facts, headline = outcome.facts | {"scores": predict.deciles(outcome.scores)}, outcome.pipeline.headline
+    headline = outcome.pipeline.headline
+    facts = outcome.facts | {"scores": [bins.binned(column) for column in predict.columns(outcome.scores)]}
     columns = outcome.pipeline.data.columns(facts)
     registered = registry.of_run(name, run_id) or registry.register(
         outcome.pipeline, name, outcome.network, facts, columns, _example(outcome)

@@ -1,0 +1,46 @@
+"""Bins of a column: what later values of it are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api import types
+
+MOST_VALUES = 20  # of a text column, the most frequent; the others share a bin
+DECILES = np.arange(1, 10) / 10
+
+
+def binned(column: pd.Series) -> dict[str, Any]:
+    """The bins of a column and how many records each holds.
+
+    The last bin is for what is missing, that before it, of a column of texts, for any other text.
+    """
+    if types.is_numeric_dtype(column):
+        known = column.dropna().to_numpy(float)
+        deciles = np.quantile(known, DECILES) if len(known) else np.empty(0)
+        bins = {"edges": np.unique(deciles).tolist(), "median": float(np.median(known)) if len(known) else None}
+    else:
+        bins = {"values": column.dropna().astype(str).value_counts().index[:MOST_VALUES].tolist()}
+    return bins | {"counts": counts(column, bins).tolist()}
+
+
+def counts(column: pd.Series, bins: Mapping[str, Any]) -> np.ndarray:
+    """How many cells fall in each bin, int64 (bins,)."""
+    if "edges" in bins:
+        values, held = column.to_numpy(float), len(bins["edges"]) + 1
+        at = np.searchsorted(bins["edges"], values, side="left")  # an edge belongs to the bin below it
+    else:
+        values, held = column.astype(str), len(bins["values"]) + 1
+        at = pd.Index(bins["values"]).get_indexer(values) % held  # -1, any other, becomes the last
+    return np.bincount(np.where(column.isna(), held, at), minlength=held + 1)
+
+
+def psi(expected: np.ndarray, actual: np.ndarray) -> float:
+    """Population stability index of counts in the same bins, each (bins,)."""
+    used = (expected > 0) | (actual > 0)
+    e, a = expected[used] + 0.5, actual[used] + 0.5
+    e, a = e / e.sum(), a / a.sum()
+    return float(((a - e) * np.log(a / e)).sum())
