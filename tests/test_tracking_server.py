@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 import requests
 
-from pipelines.core import registry, run, tracking, versions
+from pipelines.core import assess, predict, record, registry, run, tracking, versions
 from pipelines.core.pipeline import InputError, Settings, UnrecordedError, discover
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
@@ -113,6 +114,29 @@ def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(se
 
 
 @pytest.mark.slow
+def test_a_server_that_goes_away_before_or_after_the_training_is_told_in_a_sentence(server, monkeypatch):
+    announce, begin = record.announce, record.begin
+
+    def away(function):
+        def interrupted(*arguments):
+            server.stop()
+            function(*arguments)
+
+        return interrupted
+
+    monkeypatch.setattr(record, "begin", away(begin))
+    with pytest.raises(UnrecordedError, match=f"{server.address} no longer answers .the connection failed."):
+        run.train(PIPELINE, WEAK)
+    monkeypatch.setattr(record, "begin", begin)
+    server.start()
+    monkeypatch.setattr(record, "announce", away(announce))
+    with pytest.raises(UnrecordedError, match="this run is not all recorded"):
+        run.train(PIPELINE, WEAK)
+    server.start()
+    assert registry.champion("blobs-demo").number == 1, "all but the end of its run was recorded"
+
+
+@pytest.mark.slow
 def test_every_command_works_with_a_server_as_with_a_store_of_ones_own(server, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     run.train(PIPELINE, GOOD)
@@ -126,8 +150,12 @@ def test_every_command_works_with_a_server_as_with_a_store_of_ones_own(server, c
     assert "champion by a person: To see that it works." in capsys.readouterr().out
     versions.promote(PIPELINE, rollback=True)
     assert registry.champion("blobs-demo").number == 1
-    asked = PIPELINE.demo.make().drop(columns="class").head(7)
-    assert len(mlflow.pyfunc.load_model("models:/blobs-demo@champion").predict(asked)) == 7
+    table = PIPELINE.demo.make(1).assign(subject=lambda rows: rows["subject"] + 10_000)
+    table.to_csv("new.csv", index=False)
+    assess.evaluate(PIPELINE, data="new.csv", name="blobs-demo")
+    assert "evaluated" in capsys.readouterr().out
+    predict.predict(PIPELINE, data="new.csv", out="told.csv", name="blobs-demo")
+    assert len(pd.read_csv("told.csv")) == len(table)
     assert not list(Path().rglob("*.db"))
 
 

@@ -59,15 +59,16 @@ def _conclude(trained: Trained, champion: registry.Version | None) -> None:
     trained.epochs.flush()
     items = record.results(outcome)
     version = record.version(outcome, origin, trained.name, run_id)
+    if champion is not None and champion.number == version.number:
+        return  # an earlier attempt got as far as the crown
     link = tracking.link(run_id)
-    settled = champion is not None and champion.number == version.number  # an earlier attempt got as far as the crown
-    while not settled:
+    while True:
         looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])
         decision = promote.decide(outcome, version, champion, looks)
         title = record.finish(outcome, decision, version, origin, looks, items, run_id)
-        settled = registry.settle(version, champion, decision.kind == "champion")
-        if settled:
+        if registry.settle(version, champion, decision.kind == "champion"):
             record.announce(outcome, decision, version, title, link)
+            return
         champion = registry.champion(trained.name)
 
 

@@ -91,7 +91,7 @@ class Settings:
     seed: int = 0
     """Seed of everything drawn at random; the same seed gives the same network to the bit on a CPU."""
     epochs: int = 20
-    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    """Most passes over the training rows; see `patience`."""
     patience: int = 3
     """Epochs without a better validation loss before training stops; 0 trains them all and keeps the last weights."""
     batch_size: int = 512

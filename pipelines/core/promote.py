@@ -156,7 +156,7 @@ def compare(outcome: Outcome, version: registry.Version, champion: registry.Vers
             other=both.interval("champion", metric.name),
         )
     except (InputError, RuntimeError) as error:
-        return replace(judged, why_not=f"scoring it failed: {error}")
+        return replace(judged, why_not=f"scoring it failed: {error}".rstrip("."))
 
 
 def stricter(interval: Callable[..., Interval], looks: int) -> Interval:

@@ -29,37 +29,21 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
 
     # Imported only now, so that a fault in the data is told at once and not after the seconds that these take.
     with device.quiet():
-        from pipelines.core import checks, drift, manifest, record, registry, tracking, warm
+        from pipelines.core import checks, record, rerun, tracking
         from pipelines.core.conclude import Trained, conclude
         from pipelines.core.trial import trial
 
     tracking.connect()
-    name = record.registered_name(pipeline, settings, origin)
-    champion, origins = registry.champion(name), [origin]
-    base = registry.find(name, settings.from_) if settings.from_ else champion
-    if records is None:
-        origins = manifest.chain(base, name, origin)
-        print(f"Together: {', '.join(one.name for one in origins)}.")
-        records = manifest.read_all(pipeline, origins, settings)
-        print(pipeline.data.describe(records))
-    changed = drift.compare(pipeline, records, champion, settings) if champion else None
-    if changed:
-        changed.show()
-    machine, start = device.setup(settings.seed, settings.device, settings.precision, settings.gpus), None
-    if settings.from_:
-        start = warm.load(base)
-        settings = replace(settings, from_=str(start.version.number))
-        records = pipeline.data.adopt(records, start.facts) if hasattr(pipeline.data, "adopt") else records
-
-    splits = manifest.keep_sides(pipeline.data.split(records, settings), records, champion)
-    if start:
-        splits = manifest.unlearnt(splits, records, start.version)
+    machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
+    past, settings = rerun.gather(pipeline, settings, origin, records)
+    records = past.records
+    splits = past.kept(pipeline.data.split(records, settings))
     features = pipeline.data.learn(records.iloc[splits.train], settings)["features"]
     splits = checks.refuse_leaks(pipeline, records, splits, settings.allow_column, features)
 
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, origins, records, splits)
+        record.begin(pipeline, settings, machine, past.origins, records, splits)
         epochs = tracking.Epochs()
-        outcome = trial(pipeline, records, splits, settings, machine, epochs, start=start)
-        conclude(Trained(replace(outcome, drift=changed), origins, name, run_id, epochs), champion)
+        outcome = trial(pipeline, records, splits, settings, machine, epochs, start=past.start)
+        conclude(Trained(replace(outcome, drift=past.drift), past.origins, past.name, run_id, epochs), past.champion)
     return outcome

@@ -1,4 +1,4 @@
-"""The record of a run in MLflow: one of the three modules, with `registry` and `scorer`, that import it."""
+"""The record of a run in MLflow: one of the four modules, with `registry`, `scorer` and `serve`, that import it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 
-from pipelines.core.pipeline import InputError, Pipeline
+from pipelines.core.pipeline import InputError, Pipeline, UnrecordedError
 
 UI = "http://127.0.0.1:5000"
 LOCAL = "sqlite:///"
@@ -109,21 +109,32 @@ def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[st
     """Opens a run in the pipeline's experiment, or goes on with the run `run_id`, and yields its id.
 
     Ctrl-C inside ends the run as KILLED, any other exception as FAILED; both go on to the caller.
+
+    Raises:
+        UnrecordedError: where a server stops answering.
     """
     root = connect()
-    if mlflow.get_experiment_by_name(pipeline.name) is None:
-        place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local() else None
-        mlflow.create_experiment(pipeline.name, artifact_location=place)
-    mlflow.set_experiment(pipeline.name)
-    mlflow.set_system_metrics_sampling_interval(5)
-    opened = mlflow.start_run(run_id, run_name=name, log_system_metrics=run_id is None)
     try:
-        yield opened.info.run_id
-    except BaseException as error:
-        with contextlib.suppress(*FAULTS):  # a server that is away hides no other error
-            mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
-    mlflow.end_run("FINISHED")
+        if mlflow.get_experiment_by_name(pipeline.name) is None:
+            place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local() else None
+            mlflow.create_experiment(pipeline.name, artifact_location=place)
+        mlflow.set_experiment(pipeline.name)
+        mlflow.set_system_metrics_sampling_interval(5)
+        opened = mlflow.start_run(run_id, run_name=name, log_system_metrics=run_id is None)
+        try:
+            yield opened.info.run_id
+        except BaseException as error:
+            with contextlib.suppress(*FAULTS):  # a server that is away hides no other error
+                mlflow.end_run("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        mlflow.end_run("FINISHED")
+    except FAULTS as error:
+        if local():
+            raise
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        raise UnrecordedError(
+            f"MLflow at {uri} no longer answers ({said(error)}): this run is not all recorded."
+        ) from None
 
 
 def holds(run_id: str) -> bool:

@@ -11,7 +11,7 @@ class Settings(pipeline.Settings):
     """What the fraud pipeline can be told."""
 
     epochs: int = 10
-    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    """Most passes over the training rows; see `patience`."""
     patience: int = 5
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 512

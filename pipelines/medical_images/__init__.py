@@ -12,7 +12,7 @@ class Settings(pipeline.Settings):
     """What the medical image pipeline can be told."""
 
     epochs: int = 15
-    """Most passes over the training images; training stops earlier when validation no longer improves."""
+    """Most passes over the training images; see `patience`."""
     patience: int = 0
     """Epochs without a better validation loss before training stops; 0 trains them all and keeps the last weights."""
     batch_size: int = 32

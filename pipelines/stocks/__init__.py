@@ -11,7 +11,7 @@ class Settings(pipeline.Settings):
     """What the stocks pipeline can be told."""
 
     epochs: int = 16
-    """Most passes over the training rows; training stops earlier when validation no longer improves."""
+    """Most passes over the training rows; see `patience`."""
     patience: int = 6
     """Epochs without a better validation loss before training stops."""
     batch_size: int = 256
