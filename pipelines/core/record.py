@@ -279,10 +279,12 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[page.S
         page.Section(name.capitalize(), [page.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
     ]
     sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
-    labels = outcome.parts["test"].records["label"].to_numpy()
+    records = outcome.parts["test"].records
+    labels = records["label"].to_numpy()
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
     if manifest.has_classes(labels):
-        data["share of label 1"] = [float((labels[rows] == 1).mean()) for rows in sides.values()]
+        for label, name in enumerate(records.attrs.get("classes", ["label 0", "label 1"])):
+            data[name] = [int((labels[rows] == label).sum()) for rows in sides.values()]
     notes = [page.Exhibit(note) for note in outcome.facts.get("notes", [])]
     settings = pd.DataFrame(_flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
