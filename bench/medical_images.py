@@ -100,7 +100,7 @@ def row(outcome: Outcome) -> dict[str, float]:
     return {
         "roc_auc": outcome.bootstrap.values["network", "roc_auc"],
         "accuracy": float((outputs.argmax(axis=1) == labels).mean()),
-        "kept_epoch": outcome.fitted.best_epoch,
+        "kept_epoch": outcome.fitted.kept_epoch,
         "images_per_second": outcome.fitted.examples_per_second,
         "input_share": input_share(outcome),
         "scored_per_second": scored_per_second(outcome),

@@ -76,7 +76,7 @@ def row(outcome: Outcome) -> dict[str, float]:
     return {
         "accuracy": float(right.mean()),
         "parameters": outcome.network.count_params(),
-        "kept_epoch": outcome.fitted.best_epoch,
+        "kept_epoch": outcome.fitted.kept_epoch,
         "training_seconds": outcome.fitted.seconds,
         "clips_per_second": outcome.fitted.examples_per_second,
         "milliseconds_per_clip": export.litert(outcome.network, part.sample(100, 0))[2],

@@ -105,7 +105,7 @@ def main(options: Options) -> None:
             if first is None:
                 table.update({(name, 0): values for name, values in of.items()})
         ratio, cost = found["network", seed].round(3), outcome.cost
-        print(f"seed {seed}: {ratio}, epoch {outcome.fitted.best_epoch}, {sum(cost.values()):.0f} s", flush=True)
+        print(f"seed {seed}: {ratio}, epoch {outcome.fitted.kept_epoch}, {sum(cost.values()):.0f} s", flush=True)
         first = first or outcome
     summary(first, pd.DataFrame(found, index=names).T, pd.DataFrame(calm, index=names).T)
 

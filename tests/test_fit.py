@@ -52,7 +52,7 @@ def test_the_weights_kept_are_those_of_the_best_validation_loss(averaging):
     model, result, stopping = fitted(noise, signal=0.0)
     losses = [figures["val_loss"] for figures in result.epochs]
     assert len(losses) < 12, "pure noise must stop early"
-    assert result.best_epoch == int(np.argmin(losses)) + 1 == len(losses) - 2
+    assert result.kept_epoch == int(np.argmin(losses)) + 1 == len(losses) - 2
     model.compile(loss=LOSS)
     kept = model.evaluate(Batches(stopping, 8192), verbose=0)
     assert kept == pytest.approx(min(losses), rel=1e-5)
@@ -89,7 +89,7 @@ def test_without_a_stopping_part_all_epochs_are_trained():
     machine = device.setup(0)
     train, stopping = parts()
     result = fit(network(), LOSS, train, stopping.take(np.array([], int)), SETTINGS, machine)
-    assert len(result.epochs) == result.best_epoch == SETTINGS.epochs
+    assert len(result.epochs) == result.kept_epoch == SETTINGS.epochs
 
 
 def test_without_patience_the_last_weights_are_kept_and_with_it_the_best():
@@ -101,8 +101,8 @@ def test_without_patience_the_last_weights_are_kept_and_with_it_the_best():
         kept[patience] = fit(model, LOSS, train, stopping, replace(overfitting, patience=patience), machine)
         assert len(kept[patience].epochs) == 12
         loss = float(np.mean(LOSS(stopping.labels[:, None], predict(model, stopping))))
-        assert loss == pytest.approx(kept[patience].epochs[kept[patience].best_epoch - 1]["val_loss"], rel=1e-4)
-    assert kept[12].best_epoch < kept[0].best_epoch == 12
+        assert loss == pytest.approx(kept[patience].epochs[kept[patience].kept_epoch - 1]["val_loss"], rel=1e-4)
+    assert kept[12].kept_epoch < kept[0].kept_epoch == 12
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence():

@@ -14,11 +14,11 @@ from pipelines.fraud import demo
 ROOT = Path(__file__).parents[1]
 QUICK = {
     "fraud": {"epochs": 4},
-    "medical_images": {"epochs": 6},
+    "medical_images": {},
     "speech_commands": {"epochs": 8, "stream_minutes": 0},
     "stocks": {"epochs": 10},
 }
-"""Settings with which a network of the demo data is trained in a minute or less, and is better than a weak one."""
+"""Settings with which a network of the demo data is trained in a minute or so, and is better than a weak one."""
 WEAK = 0.02
 """Share of the training records that a weak network learns from."""
 SLOW = [pytest.param(name, marks=() if name == "fraud" else pytest.mark.slow) for name in QUICK]

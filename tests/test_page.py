@@ -225,15 +225,16 @@ def test_the_headline_puts_the_best_on_top_in_the_metrics_direction(higher, orde
     assert "0.70 [0.60, 0.80]" in shown
 
 
-def test_learning_curves_mark_the_epoch_of_the_lowest_validation_loss():
+@pytest.mark.parametrize("kept", [2, 3])
+def test_learning_curves_mark_the_epoch_whose_weights_are_kept(kept):
     epochs = [{"loss": 3 / e, "val_loss": v, "lr": 0.1} for e, v in enumerate([0.9, 0.5, 0.7], start=1)]
-    figure = figures.learning_curves(epochs)
+    figure = figures.learning_curves(epochs, kept)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss"]
-    assert "kept: epoch 2" in words(figure)
+    assert f"kept: epoch {kept}" in words(figure)
 
 
 def test_learning_curves_without_validation_show_the_loss():
-    figure = figures.learning_curves([{"loss": 0.5}, {"loss": 0.4}])
+    figure = figures.learning_curves([{"loss": 0.5}, {"loss": 0.4}], 2)
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss"]
 
 

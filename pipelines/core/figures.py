@@ -83,10 +83,10 @@ def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
 
 
 @_in_style
-def learning_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
+def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
     """Training against validation, one panel for each figure that has a `val_` twin; the loss alone without any.
 
-    `epochs` holds what Keras reports at the end of each epoch. The epoch of the lowest validation loss is marked.
+    `epochs` holds what Keras reports at the end of each epoch. That whose weights are `kept`, from 1 on, is marked.
     """
     history = pd.DataFrame(epochs)
     history.index += 1
@@ -99,10 +99,10 @@ def learning_curves(epochs: Sequence[Mapping[str, float]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.plot(history[name], color=MUTED, linestyle="--", label="training")
         if f"val_{name}" in history:
-            validation, best = history[f"val_{name}"], history["val_loss"].idxmin()
-            axes.axvline(best, color=FAINT, linewidth=6, zorder=0)
+            validation = history[f"val_{name}"]
+            axes.axvline(kept, color=FAINT, linewidth=6, zorder=0)
             axes.plot(validation, color=NETWORK, linewidth=2.2, label="validation")
-            axes.plot(best, validation[best], "o", color=NETWORK, label=f"kept: epoch {best}")
+            axes.plot(kept, validation[kept], "o", color=NETWORK, label=f"kept: epoch {kept}")
         axes.margins(y=0.15)
     figure.axes[0].legend()
     return figure

@@ -28,7 +28,7 @@ class Fitted:
     """What a training left behind: figures per epoch, the epoch whose weights were kept, and what it cost."""
 
     epochs: list[dict[str, float]]
-    best_epoch: int
+    kept_epoch: int
     seconds: float
     examples_per_second: float
 

@@ -108,8 +108,8 @@ def results(outcome: Outcome) -> list[tuple[str, Any]]:
             tracking.log_metrics({f"test/{name}": float(item)})
         else:
             items.append((name, item))
-    if outcome.fitted:
-        items.append(("learning curves", figures.learning_curves(outcome.fitted.epochs)))
+    if fitted := outcome.fitted:
+        items.append(("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
     _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
@@ -190,7 +190,7 @@ def metrics(outcome: Outcome) -> dict[str, float]:
     logged |= {"cost/parameters": outcome.network.count_params(), "cost/multiply_adds": multiply_adds(outcome.network)}
     if outcome.fitted:
         logged["cost/examples_per_second"] = outcome.fitted.examples_per_second
-        logged["cost/best_epoch"] = outcome.fitted.best_epoch
+        logged["cost/kept_epoch"] = outcome.fitted.kept_epoch
     return logged
 
 
