@@ -126,6 +126,11 @@ def test_the_report_has_what_a_reviewer_looks_for(outcome):
     share = np.average(speakers["accuracy"], weights=speakers["test clips"])
     assert share == pytest.approx(outcome.bootstrap.values["network", "accuracy"])
     assert all(np.isfinite(item) for item in items.values() if isinstance(item, float))
+    used, *others = items["table of running speech"].to_dict("records")
+    assert used["false accepts an hour, at most"].startswith("10 on validation")
+    assert used["measured"].startswith(f"{items['stream_false_accepts_per_hour']:.3g} [")
+    assert used["commands missed"].startswith(f"{items['stream_false_rejections']:.3g} [")
+    assert [row["false accepts an hour, at most"] for row in others] == ["0.5", "1", "10"]
     sounds = [item for name, item in items.items() if name.startswith("sounds/")]
     assert len(sounds) == report.PLAYED
     clip, rate = audio.decode(sounds[0])
