@@ -169,7 +169,7 @@ def peer(outcome: Outcome, seed: int) -> dict[str, float]:
 
 def accuracy(network: keras.Model, part: Part) -> float:
     """Share of the part's clips whose likeliest class is the right one."""
-    return float((predict(network, part, 1024).argmax(axis=1) == part.labels).mean())
+    return float((predict(network, part).argmax(axis=1) == part.labels).mean())
 
 
 def main(options: Options) -> None:

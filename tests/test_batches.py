@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.batches import Batches
+from pipelines.core.batches import Batches, many
 from pipelines.core.rows import Part
 
 
@@ -96,3 +96,13 @@ def test_targets_that_the_records_name_take_the_place_of_the_label():
     assert part.labels == pytest.approx(np.array([[0, 0], [0.2, 20], [0.4, 40]]))
     assert Batches(part, 2)[1][1] == pytest.approx(np.array([[0.4, 40]]))
     assert part.take(np.array([2])).labels == pytest.approx(np.array([[0.4, 40]]))
+
+
+@pytest.mark.parametrize("shape", [(4,), (128, 128, 3), (4_096, 4_096)])
+def test_batches_for_prediction_shrink_as_rows_grow(shape):
+    inputs = {"image": np.broadcast_to(np.uint8(0), (3, *shape)), "age": np.zeros((3, 1), np.float32)}
+    part = Part(pd.DataFrame({"label": [0, 1, 0]}), np.arange(3), inputs)
+    held = np.prod(shape) + 4  # bytes of a row
+    assert 1 <= many(part) <= 8_192
+    assert many(part) == 1 or many(part) * held <= 8 << 20
+    assert many(part) == 8_192 or (many(part) + 1) * held > 8 << 20

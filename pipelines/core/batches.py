@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from pipelines.core.rows import Part
+
+MOST, MOST_BYTES = 8_192, 8 << 20
+"""Rows of a batch that is not trained on, and bytes of their inputs; layers make many times as many of these."""
 
 Augment = Callable[[dict[str, np.ndarray], np.ndarray, np.random.Generator], tuple[dict[str, np.ndarray], np.ndarray]]
 
@@ -54,6 +58,15 @@ class Batches(keras.utils.PyDataset):
             np.random.default_rng((self.seed, self._epoch)).shuffle(self._order)
 
 
-def predict(model: keras.Model, part: Part, batch_size: int = 8192) -> np.ndarray:
+def many(part: Part) -> int:
+    """How many rows of the part make a batch for prediction: at most MOST, whose inputs take at most MOST_BYTES."""
+    row = sum(np.dtype(rows.dtype).itemsize * math.prod(rows.shape[1:]) for rows in part.inputs.values())
+    return max(min(MOST, MOST_BYTES // max(row, 1)), 1)
+
+
+def predict(model: keras.Model, part: Part) -> np.ndarray:
     """Network outputs for every row of the part, in order, float32, shape (n, …)."""
-    return np.asarray(model.predict(Batches(part, batch_size), verbose=0), dtype=np.float32)
+    batches = Batches(part, many(part))
+    # Not `model.predict`, which makes a pipeline of data anew in every call: a fifth of the time of scoring payments.
+    outputs = [model.predict_on_batch(batches[at][0]) for at in range(len(batches))]
+    return np.concatenate(outputs).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.core.batches import Augment, Batches
+from pipelines.core.batches import Augment, Batches, many
 from pipelines.core.device import Device
 from pipelines.core.pipeline import Settings
 from pipelines.core.rows import Part
@@ -114,7 +114,7 @@ def fit(
         started = time.perf_counter()
         model.fit(
             batches,
-            validation_data=Batches(stopping, 8192) if len(stopping) else None,
+            validation_data=Batches(stopping, many(stopping)) if len(stopping) else None,
             epochs=settings.epochs,
             callbacks=callbacks,
             verbose=0,

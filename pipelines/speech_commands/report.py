@@ -56,7 +56,7 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
 
     @cache
     def told(part: Part) -> np.ndarray:
-        frames = predict(listen, part, 1024)
+        frames = predict(listen, part)
         halves = np.array_split(frames, 2, axis=1)
         parts = [f(piece, axis=1) for piece in (frames, *halves) for f in (np.mean, np.std)]
         return np.concatenate(parts, axis=1)
@@ -109,7 +109,7 @@ def hear(network: keras.Model, facts: dict, minutes: stream.Minutes) -> stream.H
 
 def listened(network: keras.Model, facts: dict, clips: np.ndarray) -> np.ndarray:
     """Calibrated probabilities (n, classes) of clips, int16 (n, samples)."""
-    return classes.distribution(scores(network.predict({"clip": clips}, batch_size=1024, verbose=0), facts))
+    return classes.distribution(scores(network.predict_on_batch({"clip": clips}), facts))
 
 
 def commands(names: list[str]) -> list[int]:
@@ -245,7 +245,7 @@ def in_noise(network: Any, part: Part, sample_rate: int, draws: int = 1) -> pd.D
     waves = {WHITE: audio.integers(0.1 * audio.noise(rng, 1, 30 * sample_rate, 0.0)[0])} | waves
 
     def right(heard: np.ndarray) -> float:
-        given = network.predict({"clip": heard}, batch_size=1024, verbose=0)
+        given = network.predict_on_batch({"clip": heard})
         return float((given.argmax(axis=1) == labels).mean())
 
     def noisy(wave: np.ndarray, decibels: float) -> float:
