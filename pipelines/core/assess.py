@@ -11,6 +11,7 @@ from rich.console import Console
 
 from pipelines.core import device, manifest, record, registry, scorer, sources, tracking
 from pipelines.core import evaluate as judging
+from pipelines.core.batches import predict
 from pipelines.core.pipeline import InputError, Pipeline, Settings, Splits
 from pipelines.core.records import record_hashes
 from pipelines.core.rows import Part
@@ -64,7 +65,7 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "
         tracking.rename(run_id, title, "\n\n".join(told))
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(told), highlight=False)
-    console.print(f"`make ui`, then open the report at\n{tracking.link(run_id)}", soft_wrap=True, highlight=False)
+    console.print(tracking.report_at(run_id), soft_wrap=True, highlight=False)
 
 
 def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version, asked: np.ndarray) -> Splits:
@@ -104,8 +105,11 @@ def outcome_of(
     sides = {"train": rows[:0], "stopping": rows[:0], "calibration": rows[:0], "test": rows}
     parts = {side: Part(records, at, inputs) for side, at in sides.items()}
     clock.lap("inputs")
-    same_code = version.tags.get("code_sha256") == tracking.code_sha256(pipeline)
-    outputs, scores = scorer.score(version.uri, same_code, records, rows)
+    if version.tags.get("code_sha256") == tracking.code_sha256(pipeline):
+        outputs = predict(scored.network, parts["test"])
+        scores = pipeline.report.scores(outputs, scored.facts)
+    else:
+        outputs, scores = scorer.score(version.uri, False, records, rows)
     clock.lap("scoring")
     part = parts["test"].take(splits.counted)
     clusters = {column: part.frame[column] for column in splits.clusters}

@@ -40,7 +40,14 @@ def counts(column: pd.Series, bins: Mapping[str, Any]) -> np.ndarray:
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
     """Population stability index of counts in the same bins, each (bins,)."""
+    return float(contributions(expected, actual).sum())
+
+
+def contributions(expected: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """What each bin adds to the index, (bins,); nothing where both counts are 0."""
     used = (expected > 0) | (actual > 0)
     e, a = expected[used] + 0.5, actual[used] + 0.5
     e, a = e / e.sum(), a / a.sum()
-    return float(((a - e) * np.log(a / e)).sum())
+    found = np.zeros(len(expected))
+    found[used] = (a - e) * np.log(a / e)
+    return found

@@ -61,13 +61,13 @@ def _conclude(trained: Trained, champion: registry.Version | None) -> None:
     version = record.version(outcome, origin, trained.name, run_id)
     if champion is not None and champion.number == version.number:
         return  # an earlier attempt got as far as the crown
-    link = tracking.link(run_id)
+    report = tracking.report_at(run_id)
     while True:
         looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])
         decision = promote.decide(outcome, version, champion, looks)
         title = record.finish(outcome, decision, version, origin, looks, items, run_id)
         if registry.settle(version, champion, decision.kind == "champion"):
-            record.announce(outcome, decision, version, title, link)
+            record.announce(outcome, decision, version, title, report)
             return
         champion = registry.champion(trained.name)
 

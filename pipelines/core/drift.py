@@ -26,7 +26,7 @@ from scipy.special import kolmogorov
 from scipy.stats import chi2_contingency
 
 from pipelines.core import figures, manifest
-from pipelines.core.bins import binned, counts, psi
+from pipelines.core.bins import binned, contributions, counts, psi
 from pipelines.core.pipeline import InputError, Pipeline, Settings
 from pipelines.core.records import record_hashes
 from pipelines.core.registry import Version
@@ -186,8 +186,7 @@ def _names(bins: Mapping[str, Any]) -> list[str]:
 def _told(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[str, str]:
     """What was and what is, in a few words: the share of the bin that adds most to the index."""
     shares = then / then.sum(), now / now.sum()
-    e, a = ((counts + 0.5) / counts.sum() for counts in (then, now))
-    at = int(np.where((then > 0) | (now > 0), (a - e) * np.log(a / e), -1).argmax())
+    at = int(contributions(then, now).argmax())
     return tuple(f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,14 @@ def _sha256(origin: sources.Origin) -> str:
 
 
 def load(version: registry.Version) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The summary and the table that the version's run holds."""
-    summary = json.loads(tracking.fetch(version.run_id, SUMMARY).read_text())
-    return summary, pd.read_parquet(tracking.fetch(version.run_id, TABLE))
+    """The summary and the table that the version's run holds; not to be changed."""
+    return _fetched(version.run_id)
+
+
+@lru_cache(maxsize=4)  # of champion, start and new version, each of which is asked several times, perhaps over HTTP
+def _fetched(run_id: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    summary = json.loads(tracking.fetch(run_id, SUMMARY).read_text())
+    return summary, pd.read_parquet(tracking.fetch(run_id, TABLE))
 
 
 def trained_on(version: registry.Version, records: pd.DataFrame) -> np.ndarray:

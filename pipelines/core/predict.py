@@ -232,10 +232,8 @@ def _log(
         tracking.rename(run_id, title, "\n\n".join(told))
     console = Console()
     console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"Written to {files['out']}. `make ui`, then open the report at", soft_wrap=True, highlight=False, markup=False
-    )
-    console.print(tracking.link(run_id), soft_wrap=True, highlight=False)
+    told = f"Written to {files['out']}. {tracking.report_at(run_id)}"
+    console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def _moved(index: Sequence[float], rows: int, far: float) -> str:

@@ -161,16 +161,16 @@ def _log(items: Sequence[tuple[str, Any]]) -> None:
         tracking.log_item(name.replace(" ", "_"), item)
 
 
-def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, link: str) -> None:
+def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, report: str) -> None:
     """Prints the verdict, and where to read on."""
     headline = outcome.pipeline.headline
     own = outcome.bootstrap.interval(NETWORK, headline.name)
-    how = "`make ui`, then open" if tracking.local() else "Open"
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
     console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
-    console.print(f"Registered as version {version.number} of {version.name}. {how} the report at")
-    console.print(link, soft_wrap=True, highlight=False)
+    console.print(
+        f"Registered as version {version.number} of {version.name}. {report}", soft_wrap=True, highlight=False
+    )
 
 
 def metrics(outcome: Outcome) -> dict[str, float]:

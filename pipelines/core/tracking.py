@@ -262,9 +262,10 @@ def fetch(run_id: str, artifact: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact))
 
 
-def link(run_id: str) -> str:
-    """Address of the run's report in the MLflow UI that `make ui` opens."""
+def report_at(run_id: str) -> str:
+    """How to open the run's report: in the UI that `make ui` starts, or in that of the server; its address."""
     found = mlflow.get_run(run_id).info
+    how = "`make ui`, then open" if local() else "Open"
     base = UI if local() else os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
     page = f"#/experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
-    return f"{base}/{page}?workflowType=machine_learning"
+    return f"{how} the report at\n{base}/{page}?workflowType=machine_learning"
