@@ -85,8 +85,7 @@ clean:
 .venv/installed: $(LOCKS) $(if $(filter-out $(INSTALLED),$(LOCKS)),FORCE)
 	@[ -e $@ ] || { $(MAKE_VENV); }
 	@rm -f $@
-	@UV_INDEX="$${UV_INDEX:-$(call pip_setting,extra-index-url)}" UV_INDEX_STRATEGY=unsafe-best-match \
-		$(UV) pip sync --python .venv/bin/python --require-hashes $(LOCKS)
+	@$(UV) pip sync --python .venv/bin/python --require-hashes $(LOCKS)
 	@echo $(LOCKS) > $@
 
 MAKE_VENV = wrong=; bare=; for python in $(PYTHON); do \
@@ -107,8 +106,9 @@ MAKE_VENV = wrong=; bare=; for python in $(PYTHON); do \
 	fi; \
 	exit 1
 
-# uv does not read pip's settings, so they are handed on. With hashes, one index is as good as another.
-pip_setting = $$(.venv/bin/python -m pip config list | sed -n "s/^[^=]*[.]$(1)='\(.*\)'$$/\1/p" | sed 's/\\n/ /g' | head -n 1)
-UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$(call pip_setting,index-url)}" .venv/bin/python -m uv
+# uv does not read pip's settings, so the index is passed on. Extra indexes are not: everything locked is on the main
+# one, and uv takes a release from the first index that has it, even if only the wrong wheel is there.
+PIP_INDEX = $$(.venv/bin/python -m pip config list | sed -n "s/^[^=]*[.]index-url='\(.*\)'$$/\1/p" | head -n 1)
+UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$(PIP_INDEX)}" .venv/bin/python -m uv
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --fork-strategy fewest --custom-compile-command 'make lock' $(ARGS) pyproject.toml
