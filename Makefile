@@ -57,10 +57,11 @@ test: .venv/installed
 test-all: .venv/installed
 	@.venv/bin/python -m pytest $(TWO) -m '' $(ARGS)
 
-## lint        check style and format
+## lint        check style, format and which room imports which
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/lint-imports --no-logo --no-cache
 
 ## doctor      say whether this machine has what a run needs
 doctor: .venv/installed

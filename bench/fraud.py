@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from pipelines.core import device
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import held
-from pipelines.core.trial import Outcome, trial
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import held
+from pipelines.core.data.splits import Splits
+from pipelines.core.training import device
+from pipelines.core.training.trial import Outcome, trial
 from pipelines.fraud import PIPELINE, Settings
 
 FOLDS = {

@@ -22,11 +22,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GroupKFold, train_test_split
 
-from pipelines.core import checks, device, sources
-from pipelines.core.batches import Batches, predict
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part
-from pipelines.core.trial import Outcome, trial
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import sources
+from pipelines.core.training import device
+from pipelines.core.training.batches import Batches, predict
+from pipelines.core.training.trial import Outcome, trial
 from pipelines.medical_images import PIPELINE, Settings
 
 CLUSTERS = 8  # of images that look alike
@@ -58,7 +61,7 @@ class Options(Settings):
 
 def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
     """The official split; or the folds that choices are made on, without any image of test."""
-    official = checks.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+    official = leakage.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
     if not options.folds:
         yield "test", official
         return

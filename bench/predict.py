@@ -43,9 +43,9 @@ READ = {"fraud": 200_000 / 140_000, "stocks": 5_000}
 
 MEASURED = """
 import json, resource, sys
-from pipelines.core import scorer
+from pipelines.core.store import isolation
 asked = json.loads(sys.argv[1])
-found = scorer.carried(asked.pop("uri"), True, "pipelines.core.predict:write", **asked)
+found = isolation.carried(asked.pop("uri"), True, "pipelines.core.serving.batch:write", **asked)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"rows": found["scored"], "seconds": found["seconds"], "peak": peak * 1024}))
 """

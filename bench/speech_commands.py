@@ -22,11 +22,15 @@ import pandas as pd
 import tyro
 from keras import layers
 
-from pipelines.core import checks, device, export, sources
-from pipelines.core.batches import Batches, predict
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part
-from pipelines.core.trial import Outcome, trial
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import sources
+from pipelines.core.serving import litert
+from pipelines.core.training import device
+from pipelines.core.training.batches import Batches, predict
+from pipelines.core.training.trial import Outcome, trial
 from pipelines.speech_commands import PIPELINE, Settings, model, report
 
 FEW = 12  # speakers, up to which each is left out in turn
@@ -47,7 +51,7 @@ def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Split
     """The split that the data name or that is drawn; or one for each speaker left out, and the published one."""
     speakers = records["group"][~records["id"].str.startswith("voice ")].unique() if "group" in records else []
     if options.data == "demo" or len(speakers) > FEW or (records["side"] == "test").any():
-        yield "test", checks.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+        yield "test", leakage.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
         return
     names = sorted(speakers)
     group, command = records["group"].to_numpy(str), records["command"].to_numpy()
@@ -79,7 +83,7 @@ def row(outcome: Outcome) -> dict[str, float]:
         "kept_epoch": outcome.fitted.kept_epoch,
         "training_seconds": outcome.fitted.seconds,
         "clips_per_second": outcome.fitted.examples_per_second,
-        "milliseconds_per_clip": export.litert(outcome.network, part.sample(100, 0))[2],
+        "milliseconds_per_clip": litert.litert(outcome.network, part.sample(100, 0))[2],
         "seconds": sum(outcome.cost.values()),
     }
 
@@ -163,7 +167,7 @@ def peer(outcome: Outcome, seed: int) -> dict[str, float]:
         "at_equal_time": accuracy(network, test),
         "parameters": network.count_params(),
         "training_seconds": clock.epochs[-1][0],
-        "milliseconds_per_clip": export.litert(network, test.sample(100, 0))[2],
+        "milliseconds_per_clip": litert.litert(network, test.sample(100, 0))[2],
     }
 
 

@@ -18,10 +18,12 @@ import pandas as pd
 import tyro
 from arch.bootstrap import MCS
 
-from pipelines.core import checks, device, sources
-from pipelines.core.forecasts import Panel
-from pipelines.core.pipeline import InputError
-from pipelines.core.trial import Outcome, trial
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
+from pipelines.core.reading import sources
+from pipelines.core.tasks.forecasting import Panel
+from pipelines.core.training import device
+from pipelines.core.training.trial import Outcome, trial
 from pipelines.stocks import PIPELINE, Settings, report
 from pipelines.stocks.features import HORIZONS
 
@@ -90,7 +92,7 @@ def main(options: Options) -> None:
     if options.check:
         records, options = before(records, options)
     splits = PIPELINE.data.split(records, options)
-    splits = checks.refuse_leaks(PIPELINE, records, splits)
+    splits = leakage.refuse_leaks(PIPELINE, records, splits)
     print(f"Split {splits.rule}: {', '.join(f'{len(rows):,} {side}' for side, rows in splits.sides().items())}")
     found, calm, first = {}, {}, None
     names = [f"{h}d" for h in HORIZONS]

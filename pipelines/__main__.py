@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from pipelines.core.pipeline import InputError, Pipeline, UnrecordedError, discover
+from pipelines.core.contract import InputError, Pipeline, UnrecordedError, discover
 
 T = TypeVar("T")
 
@@ -98,7 +98,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
     settings = tyro.cli(pipeline.settings, args=flags, prog=f"pipelines train {name}", description=pipeline.title)
 
-    from pipelines.core.run import train
+    from pipelines.core.commands.train import train
 
     train(pipeline, settings)
     return 0
@@ -108,7 +108,7 @@ def doctor_command(arguments: Sequence[str]) -> int:
     """Prints one line for each thing that a run needs of this machine; returns 1 if any is amiss."""
     _refuse(arguments, "doctor")
 
-    from pipelines.core.device import doctor
+    from pipelines.core.commands.doctor import doctor
 
     fit = True
     for name, good, sentence in doctor():
@@ -128,19 +128,19 @@ def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
     return _pick(arguments[0], verbs, f"verb of {pipeline.name}")(arguments[1:])
 
 
-AGAIN = {
-    "evaluate": "assess:evaluate",
-    "predict": "predict:predict",
-    "serve": "serve:serve",
-    "history": "versions:history",
-    "promote": "versions:promote",
-    "send": "versions:send",
+ON_VERSIONS = {
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "serve": "serve",
+    "history": "versions",
+    "promote": "versions",
+    "send": "send",
 }
-"""What is done with a pipeline's versions, each by a function `module:name` of pipeline and flags."""
+"""Commands on a pipeline's versions, each the function of that name in this module of `core/commands`."""
 
 
-def again_command(command: str, arguments: Sequence[str]) -> int:
-    """Runs one of AGAIN for the pipeline that the first argument names; the function's parameters are its flags."""
+def versions_command(command: str, arguments: Sequence[str]) -> int:
+    """Runs one of ON_VERSIONS for a pipeline; the parameters of its function are the flags."""
     if not arguments or arguments[0] in HELP:
         print(USAGE)
         return 0
@@ -149,17 +149,16 @@ def again_command(command: str, arguments: Sequence[str]) -> int:
 
     import tyro
 
-    from pipelines.core import device
+    from pipelines.core.training import device
 
-    module, function = AGAIN[command].split(":")
     with device.quiet():
-        verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
-    tyro.cli(partial(verb, pipeline), args=flags, prog=f"pipelines {command} {name}")
+        function = getattr(importlib.import_module(f"pipelines.core.commands.{ON_VERSIONS[command]}"), command)
+    tyro.cli(partial(function, pipeline), args=flags, prog=f"pipelines {command} {name}")
     return 0
 
 
 COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command} | {
-    command: partial(again_command, command) for command in AGAIN
+    command: partial(versions_command, command) for command in ON_VERSIONS
 }
 
 

@@ -39,7 +39,7 @@ def empty_store(tmp_path_factory):
     """A database without runs: creating one takes MLflow seconds, copying it nothing."""
     folder = tmp_path_factory.mktemp("store")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    code = "from pipelines.core import tracking; tracking.connect()"
+    code = "from pipelines.core.store import tracking; tracking.connect()"
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
     return folder / "mlruns" / "mlflow.db"
 
@@ -49,7 +49,7 @@ def store(tmp_path, monkeypatch, empty_store):
     """An empty project folder, and a client of its store."""
     import mlflow
 
-    from pipelines.core import tracking
+    from pipelines.core.store import tracking
 
     (tmp_path / "mlruns").mkdir()
     shutil.copy(empty_store, tmp_path / "mlruns")

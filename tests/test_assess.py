@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core import assess, run
-from pipelines.core.pipeline import InputError, Settings, discover
+from pipelines.core.commands import evaluate, train
+from pipelines.core.contract import InputError, Settings, discover
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
 SETTINGS = Settings(epochs=3, learning_rate=0.02, batch_size=128)
@@ -18,7 +18,7 @@ SETTINGS = Settings(epochs=3, learning_rate=0.02, batch_size=128)
 def version(store, tmp_path):
     """A folder with a version of the model `blobs`, and the labelled points that it was made from."""
     PIPELINE.demo.make(1).to_csv(tmp_path / "old.csv", index=False)
-    run.train(PIPELINE, replace(SETTINGS, data="old.csv"))
+    train.train(PIPELINE, replace(SETTINGS, data="old.csv"))
     return store
 
 
@@ -29,7 +29,7 @@ def latest(client):
 def test_the_figure_is_that_of_the_versions_scores_on_all_new_records(version, tmp_path):
     new = PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000)
     new.to_csv(tmp_path / "new.csv", index=False)
-    assess.evaluate(PIPELINE, data="new.csv")
+    evaluate.evaluate(PIPELINE, data="new.csv")
     recorded = latest(version)
     told = pd.read_parquet(version.download_artifacts(recorded.info.run_id, "test_predictions.parquet"))
     assert len(told) == len(new)
@@ -41,13 +41,13 @@ def test_the_figure_is_that_of_the_versions_scores_on_all_new_records(version, t
 
 def test_nothing_is_trained_registered_or_promoted(version, tmp_path):
     PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000).to_csv("new.csv", index=False)
-    assess.evaluate(PIPELINE, data="new.csv")
+    evaluate.evaluate(PIPELINE, data="new.csv")
     assert len(version.search_model_versions("name = 'blobs'")) == 1
     assert not [name for name in latest(version).data.metrics if name.startswith(("train/", "val/", "baseline/"))]
 
 
 def test_records_and_groups_that_the_version_learnt_from_are_not_judged(version, capsys):
-    assess.evaluate(PIPELINE, data="old.csv")
+    evaluate.evaluate(PIPELINE, data="old.csv")
     told = pd.read_parquet(version.download_artifacts(latest(version).info.run_id, "test_predictions.parquet"))
     subjects = PIPELINE.demo.make(1)["subject"].to_numpy()
     assert set(subjects[told["id"]] % 5) == {0}, "the toy's test subjects"
@@ -58,7 +58,7 @@ def test_history_stands_beside_the_data_and_is_not_judged(version, tmp_path):
     new = PIPELINE.demo.make(2).assign(subject=lambda table: table["subject"] + 10_000)
     new[:900].to_csv(tmp_path / "past.csv", index=False)
     new[800:].to_csv(tmp_path / "new.csv", index=False)
-    assess.evaluate(PIPELINE, data="new.csv", history="past.csv")
+    evaluate.evaluate(PIPELINE, data="new.csv", history="past.csv")
     told = pd.read_parquet(version.download_artifacts(latest(version).info.run_id, "test_predictions.parquet"))
     assert told["label"].tolist() == new["class"].tolist()[800:]
 
@@ -68,10 +68,10 @@ def test_data_that_cannot_be_judged_are_refused_and_leave_no_run(version, tmp_pa
     table = PIPELINE.demo.make(1)
     table[table["subject"] % 5 > 0].to_csv("learnt.csv", index=False)
     with pytest.raises(InputError, match=r"did not learn from. Received: [\d,]+ records"):
-        assess.evaluate(PIPELINE, data="learnt.csv")
+        evaluate.evaluate(PIPELINE, data="learnt.csv")
     table.drop(columns="class").to_csv("unlabelled.csv", index=False)
     with pytest.raises(InputError, match="0 with a label"):
-        assess.evaluate(PIPELINE, data="unlabelled.csv")
+        evaluate.evaluate(PIPELINE, data="unlabelled.csv")
     with pytest.raises(InputError, match="no version 7 of a model blobs"):
-        assess.evaluate(PIPELINE, data="old.csv", model="7")
+        evaluate.evaluate(PIPELINE, data="old.csv", model="7")
     assert latest(version).info.run_id == before

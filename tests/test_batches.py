@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.batches import Batches, many
-from pipelines.core.rows import Part
+from pipelines.core.data.arrays import Part
+from pipelines.core.training.batches import Batches, many
 
 
 def part_of(count: int) -> Part:

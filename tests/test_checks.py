@@ -11,9 +11,12 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core import checks, manifest, registry, sources
-from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
-from pipelines.core.records import record_hashes
+from pipelines.core.contract import InputError, Metric, Pipeline, Settings
+from pipelines.core.data import leakage
+from pipelines.core.data.dataset import record_hashes
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import sources
+from pipelines.core.store import manifest, registry
 
 DROP = Pipeline("toy", "Toy", Settings, Metric("roc_auc"), ())
 REFUSE = replace(DROP, duplicates="refuse")
@@ -46,7 +49,7 @@ def clean(n: int = 300) -> tuple[pd.DataFrame, Splits]:
 
 def refusal(records, splits, pipeline=DROP, **options) -> str:
     with pytest.raises(InputError) as error:
-        checks.refuse_leaks(pipeline, records, splits, features=FEATURES, **options)
+        leakage.refuse_leaks(pipeline, records, splits, features=FEATURES, **options)
     return str(error.value)
 
 
@@ -54,7 +57,7 @@ def test_clean_records_pass_unchanged():
     records, splits = clean()
     records["group"] = np.repeat(["w", "x", "y", "z"], [150, 40, 35, 75])
     records["known_at"] = records["time"]
-    checked = checks.refuse_leaks(REFUSE, records, splits, features=FEATURES)
+    checked = leakage.refuse_leaks(REFUSE, records, splits, features=FEATURES)
     assert checked.left_out == {}
     for side, rows in splits.sides().items():
         np.testing.assert_array_equal(checked.sides()[side], rows)
@@ -85,7 +88,7 @@ def test_labels_of_one_class_alone_are_refused():
 def test_quantities_as_labels_need_no_classes():
     records, splits = clean()
     records["label"] = np.linspace(0, 1, len(records))
-    checks.refuse_leaks(DROP, records, splits, features=FEATURES)
+    leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
 
 
 # Time
@@ -110,7 +113,7 @@ def test_a_label_known_when_the_next_side_begins_passes_and_one_known_later_is_r
     begin = records.loc[150, "time"]
     records["known_at"] = records["time"].clip(upper=begin).where(records.index < 150, records["time"])
     records.loc[7, "known_at"] = begin
-    checks.refuse_leaks(DROP, records, splits)
+    leakage.refuse_leaks(DROP, records, splits)
     records.loc[[7, 9], "known_at"] = begin + pd.Timedelta(1, "us")
     message = refusal(records, splits)
     assert "record p7 of train" in message
@@ -128,7 +131,7 @@ def test_labels_of_the_test_may_be_known_at_any_time():
     records, splits = clean()
     records["known_at"] = records["time"]
     records.loc[225:, "known_at"] += pd.Timedelta(365, "D")
-    checks.refuse_leaks(DROP, records, splits)
+    leakage.refuse_leaks(DROP, records, splits)
 
 
 # Groups
@@ -146,7 +149,7 @@ def test_a_group_on_two_sides_is_refused_with_a_record_of_each():
 def test_records_without_a_group_belong_to_none():
     records, splits = clean()
     records["group"] = None
-    checks.refuse_leaks(DROP, records, splits)
+    leakage.refuse_leaks(DROP, records, splits)
 
 
 @given(groups=arrays(int, 30, elements=st.integers(0, 20)), sides=arrays(int, 30, elements=st.integers(0, 3)))
@@ -159,9 +162,9 @@ def test_groups_are_refused_if_and_only_if_one_is_on_two_sides(groups, sides):
     leaks = any(len(set(sides[(groups == group) & (sides < 3)])) > 1 for group in groups)
     if leaks:
         with pytest.raises(InputError, match="Group"):
-            checks.refuse_leaks(DROP, records, splits)
+            leakage.refuse_leaks(DROP, records, splits)
     else:
-        checks.refuse_leaks(DROP, records, splits)
+        leakage.refuse_leaks(DROP, records, splits)
 
 
 # Identical records
@@ -169,11 +172,11 @@ def test_groups_are_refused_if_and_only_if_one_is_on_two_sides(groups, sides):
 
 @given(values=arrays(int, 40, elements=st.integers(0, 60)), sides=arrays(int, 40, elements=st.integers(0, 2)))
 def test_duplicates_are_dropped_from_the_earlier_side_exactly(values, sides):
-    values = np.concatenate([values, np.arange(100, 112)])  # two records of each class on each side that stay
-    sides = np.concatenate([sides, np.repeat([0, 1, 2], 4)])
-    records = pd.DataFrame({"id": range(52), "label": np.tile([0, 1], 26), "x": values})
+    values = np.concatenate([values, np.arange(100, 118)])  # three records of each class on each side that stay
+    sides = np.concatenate([sides, np.repeat([0, 1, 2], 6)])
+    records = pd.DataFrame({"id": range(58), "label": np.tile([0, 1], 29), "x": values})
     splits = Splits(*(np.flatnonzero(sides == side) for side in range(3)), left_out={"other": 1})
-    checked = checks.refuse_leaks(DROP, records, splits)
+    checked = leakage.refuse_leaks(DROP, records, splits)
     later = [set(values[sides > side]) for side in range(3)]
     for side, rows in enumerate(checked.sides().values()):
         expected = [row for row in np.flatnonzero(sides == side) if values[row] not in later[side]]
@@ -189,7 +192,7 @@ def test_duplicates_are_refused_where_the_pipeline_says_so():
     records["label"] = records["fraud"] = records["fraud"].astype(int)
     message = refusal(records, splits, REFUSE)
     assert "record p10 of train is identical to record p250 of validation or test" in message
-    checked = checks.refuse_leaks(DROP, records, splits)
+    checked = leakage.refuse_leaks(DROP, records, splits)
     assert 10 not in checked.train
     assert list(checked.left_out.values()) == [1]
 
@@ -249,7 +252,7 @@ def test_a_copy_of_the_label_is_refused_unless_allowed():
     assert "Column 'amount' alone" in message
     assert "AUC 0.0000" in message or "AUC 1.0000" in message
     assert "--allow-column amount" in message
-    checks.refuse_leaks(DROP, records, splits, ("amount",), FEATURES)
+    leakage.refuse_leaks(DROP, records, splits, ("amount",), FEATURES)
 
 
 def noisy(auc_wanted: float, n: int = 20_000) -> tuple[pd.DataFrame, Splits]:
@@ -266,7 +269,7 @@ def test_the_limit_lies_between_a_strong_column_and_a_leak(auc_wanted, refused):
     if refused:
         assert "'amount'" in refusal(records, splits)
     else:
-        checks.refuse_leaks(DROP, records, splits, features=FEATURES)
+        leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
 
 
 @pytest.mark.parametrize(
@@ -311,7 +314,7 @@ def test_a_leak_with_gaps_is_judged_where_it_has_values():
 def test_a_column_that_names_each_record_tells_nothing_of_validation():
     records, splits = clean()
     records["shop"] = [f"{label}-{i}" for i, label in enumerate(records["label"])]
-    checks.refuse_leaks(DROP, records, splits, features=FEATURES)
+    leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
 
 
 def test_four_positives_are_too_few_to_judge_a_column_by():
@@ -323,7 +326,7 @@ def test_four_positives_are_too_few_to_judge_a_column_by():
         spread = np.linspace(0, positive.sum() - 1, few).astype(int)  # in both halves of validation
         chosen = np.sort(np.concatenate([rows[~positive], rows[positive][spread]]))
         if few == 4:
-            checks.refuse_leaks(DROP, records, replace(splits, validation=chosen), features=FEATURES)
+            leakage.refuse_leaks(DROP, records, replace(splits, validation=chosen), features=FEATURES)
         else:
             assert "'amount'" in refusal(records, replace(splits, validation=chosen))
 
@@ -339,7 +342,7 @@ def test_one_class_of_several_that_a_column_gives_away_is_named():
 def test_the_auc_is_that_of_scikit_learn(data):
     labels = data.draw(arrays(bool, st.integers(2, 50)).filter(lambda drawn: 0 < drawn.sum() < len(drawn)))
     scores = data.draw(arrays(float, len(labels), elements=st.floats(-1e9, 1e9) | st.integers(-2, 2).map(float)))
-    assert checks.auc(labels, pd.Series(scores).rank().to_numpy()) == pytest.approx(roc_auc_score(labels, scores))
+    assert leakage.auc(labels, pd.Series(scores).rank().to_numpy()) == pytest.approx(roc_auc_score(labels, scores))
 
 
 # Manifest
@@ -398,8 +401,8 @@ def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else(real_d
         *(np.flatnonzero((day > start) & (day <= end)) for start, end in [(0, 120), (127, 150), (157, 183)])
     )
     with pytest.raises(InputError, match="TX_FRAUD_SCENARIO"):
-        checks.refuse_leaks(DROP, records, splits, features=features)
-    checks.refuse_leaks(DROP, records, splits, ("TX_FRAUD_SCENARIO",), features)
+        leakage.refuse_leaks(DROP, records, splits, features=features)
+    leakage.refuse_leaks(DROP, records, splits, ("TX_FRAUD_SCENARIO",), features)
 
 
 # Sides that a champion has fixed

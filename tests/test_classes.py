@@ -9,8 +9,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from pipelines.core import classes
-from pipelines.core.rows import Part
+from pipelines.core.data.arrays import Part
+from pipelines.core.report import classes
+from pipelines.core.tasks import classification
 
 LABELS = np.array([0, 0, 1, 2])
 PROBABILITY = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.1, 0.5, 0.4]])
@@ -28,16 +29,16 @@ def inputs(part: Part) -> np.ndarray:
 
 def test_scores_of_two_classes_are_the_probability_of_the_second():
     two = np.array([[0.9, 0.1], [0.3, 0.7]])
-    assert classes.as_scores(two).tolist() == [0.1, 0.7]
-    assert classes.distribution(classes.as_scores(two)) == pytest.approx(two)
-    assert classes.as_scores(PROBABILITY) is PROBABILITY
-    assert classes.distribution(PROBABILITY) is PROBABILITY
+    assert classification.as_scores(two).tolist() == [0.1, 0.7]
+    assert classification.distribution(classification.as_scores(two)) == pytest.approx(two)
+    assert classification.as_scores(PROBABILITY) is PROBABILITY
+    assert classification.distribution(PROBABILITY) is PROBABILITY
 
 
 def test_prevalence_predicts_the_shares_of_training():
     train, test = part(np.zeros((4, 1)), np.array([0, 0, 0, 2])), part(np.zeros((2, 1)), np.array([1, 1]))
-    assert classes.prevalence(train, 3)(test).tolist() == [[0.75, 0, 0.25]] * 2
-    assert classes.prevalence(part(np.zeros((4, 1)), np.array([0, 0, 0, 1])), 2)(test).tolist() == [0.25] * 2
+    assert classification.prevalence(train, 3)(test).tolist() == [[0.75, 0, 0.25]] * 2
+    assert classification.prevalence(part(np.zeros((4, 1)), np.array([0, 0, 0, 1])), 2)(test).tolist() == [0.25] * 2
 
 
 def test_the_candidate_with_the_lowest_loss_on_validation_is_chosen():
@@ -47,14 +48,14 @@ def test_the_candidate_with_the_lowest_loss_on_validation_is_chosen():
     train, validation, test = (held.take(np.arange(*span)) for span in ((0, 200), (200, 300), (300, 400)))
     dull = DummyClassifier(strategy="prior")
     for candidates in ([dull, LogisticRegression()], [HistGradientBoostingClassifier(early_stopping=True), dull]):
-        predict = classes.chosen(candidates, inputs, train, validation)
+        predict = classification.chosen(candidates, inputs, train, validation)
         assert ((predict(test) > 0.5) == test.labels).mean() > 0.9
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.floats(0.01, 0.5))
 def test_decisions_that_are_sure_enough_were_wrong_as_seldom_as_wanted(cases, wanted):
     confidence, wrong = np.array([c for c, _ in cases]), np.array([w for _, w in cases])
-    limit = classes.sure_from(confidence, wrong, wanted)
+    limit = classification.sure_from(confidence, wrong, wanted)
     assert limit == 2 or limit in confidence
     if limit < 2:
         sure = confidence >= limit
@@ -62,7 +63,7 @@ def test_decisions_that_are_sure_enough_were_wrong_as_seldom_as_wanted(cases, wa
 
 
 def test_one_decision_promises_nothing():
-    assert classes.sure_from(np.array([0.99]), np.array([False]), 0.02) == 2.0
+    assert classification.sure_from(np.array([0.99]), np.array([False]), 0.02) == 2.0
 
 
 def test_the_table_counts_recall_and_precision_by_class():
@@ -71,7 +72,7 @@ def test_the_table_counts_recall_and_precision_by_class():
     assert table["recall"].tolist() == [0.5, 1, 0]
     assert table["precision"].tolist() == [1, pytest.approx(1 / 3), 0]
     assert table.loc["c", "AUC"] == 1.0
-    assert classes.confusion(LABELS, PROBABILITY).tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
+    assert classes.confusion_matrix(LABELS, PROBABILITY).tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
 
 
 def test_mistakes_are_listed_by_how_sure_they_were():

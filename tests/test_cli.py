@@ -10,7 +10,7 @@ import pytest
 from toys.blobs import PIPELINE as BLOBS
 
 from pipelines import __main__ as cli
-from pipelines.core.pipeline import InputError, Source, UnrecordedError, discover
+from pipelines.core.contract import InputError, Source, UnrecordedError, discover
 
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "keras", "tensorflow", "jax", "mlflow", "matplotlib")
 IMPORTS = f"""
@@ -30,7 +30,7 @@ def settings_seen(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "discover", lambda: {"blobs": BLOBS})
     stub = SimpleNamespace(train=lambda pipeline, settings: seen.append((pipeline, settings)))
-    monkeypatch.setitem(sys.modules, "pipelines.core.run", stub)
+    monkeypatch.setitem(sys.modules, "pipelines.core.commands.train", stub)
     return seen
 
 
@@ -38,7 +38,7 @@ def train_raises(monkeypatch, error):
     def train(pipeline, settings):
         raise error
 
-    monkeypatch.setitem(sys.modules, "pipelines.core.run", SimpleNamespace(train=train))
+    monkeypatch.setitem(sys.modules, "pipelines.core.commands.train", SimpleNamespace(train=train))
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,13 @@ def test_what_was_not_recorded_ends_in_one_sentence_and_code_1(settings_seen, mo
     assert capsys.readouterr().err == "It is kept; `pipelines send blobs` records it.\n"
 
 
-@pytest.mark.parametrize("command", cli.AGAIN)
+@pytest.mark.parametrize("command", cli.ON_VERSIONS)
 def test_help_of_what_is_done_with_versions_explains_each_flag(settings_seen, capsys, command):
     with pytest.raises(SystemExit) as end:
         cli.main([command, "blobs", "--help"])
     assert end.value.code == 0
     told = capsys.readouterr().out
-    module, function = cli.AGAIN[command].split(":")
-    verb = getattr(importlib.import_module(f"pipelines.core.{module}"), function)
+    verb = getattr(importlib.import_module(f"pipelines.core.commands.{cli.ON_VERSIONS[command]}"), command)
     flags = [
         name
         for name, parameter in inspect.signature(verb).parameters.items()
@@ -142,7 +141,7 @@ def test_ctrl_c_ends_in_one_sentence_and_code_130(settings_seen, monkeypatch, ca
 @pytest.mark.parametrize(("gpu", "code"), [(True, 0), (False, 1)])
 def test_doctor_fails_if_any_check_does(monkeypatch, capsys, gpu, code):
     checks = [("disk", True, "9 GiB free"), ("gpu", gpu, "no CUDA"), ("python", True, "3.12")]
-    monkeypatch.setitem(sys.modules, "pipelines.core.device", SimpleNamespace(doctor=lambda: iter(checks)))
+    monkeypatch.setitem(sys.modules, "pipelines.core.commands.doctor", SimpleNamespace(doctor=lambda: iter(checks)))
     assert cli.main(["doctor"]) == code
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == ["disk", "gpu", "python"]

@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import drift, registry, tracking
-from pipelines.core.batches import predict
-from pipelines.core.bins import counts, psi
-from pipelines.core.pipeline import Gate, Pipeline, discover
-from pipelines.core.rows import Part, held
+from pipelines.core.contract import Gate, Pipeline, discover
+from pipelines.core.data.arrays import Part, held
+from pipelines.core.evaluation.drift import counts, psi
+from pipelines.core.review import compatibility
+from pipelines.core.store import isolation, registry
+from pipelines.core.training.batches import predict
 
 PIPELINES = [*discover().values(), *discover("toys").values()]
 FILES = {"__init__.py", "data.py", "demo.py", "model.py", "report.py"}
@@ -119,9 +120,9 @@ def test_facts_survive_json(case):
 def test_later_data_can_be_held_against_what_is_kept_of_these(case):
     """The profile is JSON; the very records that it was made from show no drift; what is fixed is among the facts."""
     train = case.records.iloc[case.splits.train]
-    profile = drift.profile(case.pipeline, train, case.facts)
+    profile = compatibility.profile(case.pipeline, train, case.facts)
     assert json.loads(json.dumps(profile))["reference"] == profile["reference"]
-    measured = drift._measured(case.pipeline, train, case.facts)
+    measured = compatibility._measured(case.pipeline, train, case.facts)
     assert set(measured) == set(profile["reference"]) > {"label"}
     for name, bins in profile["reference"].items():
         assert psi(np.array(bins["counts"]), counts(measured[name], bins)) == 0
@@ -275,7 +276,7 @@ def test_the_logged_model_requires_what_its_code_imports(case):
     files = {name.removesuffix(".py").replace("/", "."): path for name, path in shipped(case).items()}
     core, imported = "pipelines.core", set()
     domain = {name for name in files if name.startswith(case.pipeline.module) and not name.endswith(".commands")}
-    waiting = {f"{core}.scorer", *domain}
+    waiting = {f"{core}.serving.model", *domain}
     while waiting:
         new = {name for module in waiting for name in imports(files[module])}
         waiting = {name for name in new & set(files) if name.startswith(core)} - imported
@@ -288,7 +289,7 @@ def test_the_logged_model_requires_what_its_code_imports(case):
 
 
 def shipped(case) -> dict[str, Path]:
-    return {name: path for name, path in tracking.package_files(case.pipeline).items() if name.endswith(".py")}
+    return {name: path for name, path in isolation.package_files(case.pipeline).items() if name.endswith(".py")}
 
 
 def imports(path: Path) -> set[str]:

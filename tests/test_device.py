@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 
-from pipelines.core import device
-from pipelines.core.batches import predict
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.training import device
+from pipelines.core.training.batches import predict
 from tests.test_fit import network, parts
 
 # A process of its own, since a second network under a mirrored strategy fails in one (Keras 3 on TensorFlow).
@@ -25,9 +25,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 import numpy as np
-from pipelines.core import device
-from pipelines.core.batches import predict
-from pipelines.core.fit import fit
+from pipelines.core.training import device
+from pipelines.core.training.batches import predict
+from pipelines.core.training.fit import fit
 from tests.test_fit import LOSS, SETTINGS, network, parts
 
 machine = device.setup(0)

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from pipelines.core import drift, manifest, registry, sources
-from pipelines.core.bins import binned, counts, psi
-from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Splits
-from pipelines.core.records import record_hashes
+from pipelines.core.contract import InputError, Metric, Pipeline, Settings
+from pipelines.core.data.dataset import record_hashes
+from pipelines.core.data.splits import Splits
+from pipelines.core.evaluation import drift
+from pipelines.core.evaluation.drift import binned, counts, psi
+from pipelines.core.reading import sources
+from pipelines.core.review import compatibility
+from pipelines.core.store import manifest, registry
 from pipelines.medical_images import data as images
 from pipelines.speech_commands import audio
 
@@ -98,13 +102,13 @@ def champion(monkeypatch):
     records = payments(0)
     splits = Splits(*np.split(np.arange(600), [400, 500]))
     summary, table = manifest.describe(records, splits, [sources.Origin("demo", "demo")])
-    summary |= drift.profile(TOY, records.iloc[splits.train], learn(records, Settings()))
+    summary |= compatibility.profile(TOY, records.iloc[splits.train], learn(records, Settings()))
     monkeypatch.setattr(manifest, "load", lambda version: (summary, table))
     return CHAMPION
 
 
 def compared(records, champion):
-    return drift.compare(TOY, records, champion, Settings())
+    return compatibility.compare(TOY, records, champion, Settings())
 
 
 def test_the_same_records_have_nothing_new(champion):
@@ -132,7 +136,7 @@ def test_records_like_the_old_ones_raise_no_warning(champion):
 
 def test_a_few_records_are_measured_but_nothing_is_made_of_it(champion):
     found = compared(payments(1, rows=50, shift=3.0), champion)
-    assert found.table["PSI"].max() > drift.WARN
+    assert found.table["PSI"].max() > compatibility.WARN
     assert found.warning == ""
     assert "much of the PSI is chance" in found.said()[-1]
 
@@ -165,7 +169,7 @@ def test_another_size_is_refused(champion):
 def test_extra_columns_and_new_classes_are_told_and_refuse_nothing(champion):
     assert compared(payments(1).assign(tip=1.0), champion).notes == ["Extra columns: tip."]
     before = {"columns": {}, "fixed": {}, "classes": ["cat", "dog"]}
-    assert drift._differences(before, before | {"classes": ["dog", "owl"]}) == [
+    assert compatibility._differences(before, before | {"classes": ["dog", "owl"]}) == [
         "New classes: owl.",
         "Classes without a record: cat.",
     ]

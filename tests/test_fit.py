@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import device
-from pipelines.core.batches import Batches, predict
-from pipelines.core.fit import DivergedError, fit
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
+from pipelines.core.training import device
+from pipelines.core.training.batches import Batches, predict
+from pipelines.core.training.fit import DivergedError, fit
 
 SETTINGS = Settings(epochs=3, batch_size=32, learning_rate=0.01)
 LOSS = keras.losses.BinaryCrossentropy()

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.contract import InputError
+from pipelines.core.data.splits import Splits
 from pipelines.fraud import PIPELINE, Settings, data
 
 DAY = pd.Timedelta(days=1)

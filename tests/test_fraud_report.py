@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipelines.core import evaluate
-from pipelines.core.rows import Part
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation.metrics import brier
 from pipelines.fraud import Settings, data, report
 
 DAY = pd.Timedelta(days=1)
@@ -119,7 +119,7 @@ def test_calibrated_scores_are_probabilities_in_the_same_order():
     calibrated = report.scores(scores[:, None], facts)
     assert (np.diff(calibrated[np.argsort(scores)]) > 0).all()
     assert calibrated.mean() == pytest.approx(part.labels.mean(), rel=0.05)
-    assert evaluate.brier(part.labels, calibrated)(part.weights) < evaluate.brier(part.labels, scores)(part.weights)
+    assert brier(part.labels, calibrated)(part.weights) < brier(part.labels, scores)(part.weights)
 
 
 def test_a_payment_without_history_says_so():

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import assess, predict, registry, run, versions
-from pipelines.core.pipeline import Pipeline, Settings, discover
+from pipelines.core.commands import evaluate, predict, versions
+from pipelines.core.commands.train import train as train_pipeline
+from pipelines.core.contract import Pipeline, Settings, discover
+from pipelines.core.store import registry
 from pipelines.fraud import demo
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +44,7 @@ def train(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(pipeline.data, "split", split)
-            run.train(pipeline, settings)
+            train_pipeline(pipeline, settings)
 
     return run_it
 
@@ -78,7 +80,7 @@ def test_from_a_weak_champion_to_a_rollback(name, settings, train, store, tmp_pa
 
     train(pipeline, settings, WEAK)
     assert decision(model) == ("champion", 1)
-    assess.evaluate(pipeline, data=settings.data)
+    evaluate.evaluate(pipeline, data=settings.data)
     assert "scored as it stands" in capsys.readouterr().out
 
     train(pipeline, settings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core.pipeline import discover
+from pipelines.core.contract import discover
 
 ROOT = Path(__file__).parents[1]
 

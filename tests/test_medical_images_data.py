@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipelines.core import files
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading import folders
 from pipelines.medical_images import PIPELINE, Settings, data, demo
 
 SETTINGS = Settings(size=16)
@@ -90,7 +90,7 @@ def test_folders_name_the_sides_in_any_case():
      ("trainer", ""), ("validation-2", "validation"), ("tests", "")],
 )  # fmt: skip
 def test_only_names_of_sides_are_sides(name, side):
-    assert files.side(name) == side
+    assert folders.side(name) == side
 
 
 def test_a_side_that_is_missing_is_drawn_from_train_and_test_stays_as_it_is():

@@ -18,8 +18,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from pipelines.core.decoded import BadFile
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading.media import BadFile
 from pipelines.medical_images import images
 from pipelines.medical_images.images import decode, digest, fitted, load, near_duplicates
 

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.core import device
-from pipelines.core.rows import Part
-from pipelines.core.trial import trial
+from pipelines.core.data.arrays import Part
+from pipelines.core.training import device
+from pipelines.core.training.trial import trial
 from pipelines.medical_images import PIPELINE, Settings, baselines, demo, model, report
 
 SETTINGS = Settings(alpha=0.1, wanted_error=0.05, specificity=0.9)

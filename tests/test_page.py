@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.core import evaluate, figures
-from pipelines.core.evaluate import Interval
-from pipelines.core.page import MOST_ROWS, Exhibit, Section, render
+from pipelines.core.evaluation.bootstrap import Interval
+from pipelines.core.evaluation.metrics import average_precision
+from pipelines.core.report import classes, figures
+from pipelines.core.report.html import MOST_ROWS, Exhibit, Section, render
 
 EVIL = "<script src='http://evil.example/x.js'>alert(1)</script> & \"quoted\""
 
@@ -124,7 +125,7 @@ def test_narrow_figures_in_sections_of_their_own_share_a_row():
 
 def test_the_same_content_gives_the_same_bytes():
     labels, scores = ranked()
-    first, second = (page_with(figures.pr_curve(labels, scores, np.ones(500))) for _ in range(2))
+    first, second = (page_with(classes.pr_curve(labels, scores, np.ones(500))) for _ in range(2))
     assert first == second
 
 
@@ -194,13 +195,13 @@ def test_names_with_dollar_signs_are_shown_as_they_are():
     intervals = {name: Interval(0.5, 0.4, 0.6) for name in scores}
     days = pd.DataFrame({name: [1.0, 2.0] for name in scores})
     for figure in (
-        figures.pr_curve(labels, scores, ones),
-        figures.roc_curve(labels, scores, ones),
+        classes.pr_curve(labels, scores, ones),
+        classes.roc_curve(labels, scores, ones),
         figures.headline_bars(intervals, "roc_auc"),
         figures.slices(intervals, 0.5, "roc_auc"),
         figures.lines(days, "title", "alerts"),
         figures.bars(days, "title", "alerts"),
-        figures.confusion(np.eye(3), list(scores)),
+        classes.confusion(np.eye(3), list(scores)),
     ):
         assert drawn(figure)
         assert any("amount in $" in text for text in words(figure))
@@ -209,10 +210,10 @@ def test_names_with_dollar_signs_are_shown_as_they_are():
 def test_curves_are_labelled_with_the_metric_and_the_best_comes_first():
     labels, scores = ranked()
     ones = np.ones(len(labels))
-    legend = figures.pr_curve(labels, scores, ones).axes[0].get_legend()
+    legend = classes.pr_curve(labels, scores, ones).axes[0].get_legend()
     shown = [text.get_text() for text in legend.get_texts()]
     assert [text.split()[0] for text in shown] == ["network", "champion", "amount", "chance"]
-    assert shown[0].endswith(f"{evaluate.average_precision(labels, scores['network'])(ones):.3f}")
+    assert shown[0].endswith(f"{average_precision(labels, scores['network'])(ones):.3f}")
 
 
 @pytest.mark.parametrize(
@@ -243,19 +244,19 @@ def test_reliability_shows_probabilities_of_any_size(rate):
     rng = np.random.default_rng(0)
     p = np.clip(rng.gamma(1, rate, 4000), 0, 1)
     labels = (rng.random(4000) < p).astype(int)
-    figure = figures.reliability(labels, p**0.5, p, np.ones(4000))
+    figure = classes.reliability(labels, p**0.5, p, np.ones(4000))
     assert drawn(figure)
     assert figure.axes[0].get_xscale() == ("log" if rate < 0.1 else "linear")
 
 
 def test_the_cost_figure_names_the_cheapest_and_the_chosen_threshold():
     curve = pd.DataFrame({"threshold": [0.9, 0.5, 0.1], "cost": [107.0, 17.0, 30.0], "alerts": [0, 1, 2]})
-    shown = words(figures.cost_against_threshold(curve, chosen=0.1, unit="euros"))
+    shown = words(classes.cost_against_threshold(curve, chosen=0.1, unit="euros"))
     assert {"cheapest: 17", "in use: 30", "euros"} <= set(shown)
 
 
 def test_the_confusion_figure_gives_counts_and_shares_of_the_true_class():
-    shown = words(figures.confusion(np.array([[90, 10], [0, 1200]]), ["sick", "well"]))
+    shown = words(classes.confusion(np.array([[90, 10], [0, 1200]]), ["sick", "well"]))
     assert {"90\n90%", "10\n10%", "1,200\n100%"} <= set(shown)
 
 

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from toys.blobs import PIPELINE
 from toys.blobs import data as blobs
 
-from pipelines.core import drift, registry, rows, run, scorer, tables, tracking
-from pipelines.core import predict as verb
-from pipelines.core.pipeline import InputError, Settings
-from pipelines.core.rows import Request
+from pipelines.core.commands import predict, train
+from pipelines.core.contract import InputError, Settings
+from pipelines.core.data.requests import BLOCK, Request
+from pipelines.core.reading import tables
+from pipelines.core.review import compatibility
+from pipelines.core.serving import model
+from pipelines.core.store import isolation, registry, tracking
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def project(tmp_path_factory):
         patch.setenv("MLFLOW_TRACKING_URI", "")
         table = PIPELINE.demo.make(1)
         table.to_csv("old.csv", index=False)
-        run.train(PIPELINE, Settings(data="old.csv", epochs=5, learning_rate=0.02, batch_size=128))
+        train.train(PIPELINE, Settings(data="old.csv", epochs=5, learning_rate=0.02, batch_size=128))
         table.drop(columns="class").to_csv("new.csv", index=False)
         yield folder
 
@@ -53,7 +56,7 @@ def last_run():
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_decisions_are_those_of_the_run_with_the_model_that_made_them(project, suffix):
-    verb.predict(PIPELINE, data="new.csv", out=f"told{suffix}")
+    predict.predict(PIPELINE, data="new.csv", out=f"told{suffix}")
     told = (pd.read_csv if suffix == ".csv" else pd.read_parquet)(f"told{suffix}")
     assert list(told) == ["id", "probability", "decision", "model", "version", "error"]
     assert told["id"].tolist() == list(range(len(PIPELINE.demo.make(1))))
@@ -66,7 +69,7 @@ def test_decisions_are_those_of_the_run_with_the_model_that_made_them(project, s
 
 def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(project):
     before = tracking.looks(PIPELINE, mlflow.get_run(registry.champion("blobs").run_id).data.tags["test_sha256"])
-    verb.predict(PIPELINE, data="new.csv", out="told.csv")
+    predict.predict(PIPELINE, data="new.csv", out="told.csv")
     found = last_run()
     assert found.data.tags["kind"] == "predict"
     assert len(found.data.params["data_sha256"]) == 64
@@ -81,29 +84,29 @@ def test_scores_that_have_moved_are_said(project, capsys):
     moved = PIPELINE.demo.make(1).drop(columns="class")
     moved[["a", "b"]] += 2
     moved.to_csv("moved.csv", index=False)
-    verb.predict(PIPELINE, data="moved.csv", out="told.csv")
+    predict.predict(PIPELINE, data="moved.csv", out="told.csv")
     assert "BEWARE" in capsys.readouterr().out
-    assert last_run().data.metrics["predict/score_drift"] > drift.WARN
+    assert last_run().data.metrics["predict/score_drift"] > compatibility.WARN
 
 
 def test_rows_with_labels_are_left_out_unless_every_row_has_one(project, capsys):
     table = PIPELINE.demo.make(1).astype({"class": float})
     table.loc[10:19, "class"] = np.nan
     table.to_csv("some.csv", index=False)
-    verb.predict(PIPELINE, data="some.csv", out="told.csv")
+    predict.predict(PIPELINE, data="some.csv", out="told.csv")
     assert pd.read_csv("told.csv")["id"].tolist() == list(range(10, 20))
     assert "Rows without a label are scored." in capsys.readouterr().out
-    verb.predict(PIPELINE, data="old.csv", out="told.csv")
+    predict.predict(PIPELINE, data="old.csv", out="told.csv")
     assert len(pd.read_csv("told.csv")) == len(table)
     assert "every one has a label" in capsys.readouterr().out
 
 
 def test_rows_that_cannot_be_read_are_written_with_the_reason_and_change_no_other(project, fussy, capsys):
-    verb.predict(PIPELINE, data="new.csv", out="clean.parquet")
+    predict.predict(PIPELINE, data="new.csv", out="clean.parquet")
     table = pd.read_csv("new.csv").astype({"a": object})
     table.loc[[0, 7, 2999], "a"] = ["x", None, "y"]
     table.to_csv("bad.csv", index=False)
-    verb.predict(PIPELINE, data="bad.csv", out="told.parquet")
+    predict.predict(PIPELINE, data="bad.csv", out="told.parquet")
     clean, told = pd.read_parquet("clean.parquet"), pd.read_parquet("told.parquet")
     bad = told["error"] != ""
     assert np.flatnonzero(bad).tolist() == [0, 7, 2999]
@@ -134,7 +137,7 @@ def test_what_does_not_fit_is_refused_and_leaves_neither_file_nor_run(project, f
     table.assign(a="x").to_csv("letters.csv", index=False)
     runs, files = last_run().info.run_id, {path.name: path.read_bytes() for path in project.glob("*.*")}
     with pytest.raises(InputError) as refused:
-        verb.predict(PIPELINE, **{"data": "new.csv", "out": "fresh.csv"} | change)
+        predict.predict(PIPELINE, **{"data": "new.csv", "out": "fresh.csv"} | change)
     assert all(word in str(refused.value) for word in told), refused.value
     assert "\n" not in str(refused.value)
     assert {path.name: path.read_bytes() for path in project.glob("*.*")} == files
@@ -142,8 +145,8 @@ def test_what_does_not_fit_is_refused_and_leaves_neither_file_nor_run(project, f
 
 
 def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
-    verb.predict(PIPELINE, data="new.csv", out="kept.csv")
-    PIPELINE.demo.make(1, rows.BLOCK).drop(columns="class").to_csv("long.csv", index=False)  # three a subject
+    predict.predict(PIPELINE, data="new.csv", out="kept.csv")
+    PIPELINE.demo.make(1, BLOCK).drop(columns="class").to_csv("long.csv", index=False)  # three a subject
     before = (project / "kept.csv").read_bytes(), set(project.iterdir())
     decide = PIPELINE.report.decide
     calls = []
@@ -156,33 +159,33 @@ def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
 
     monkeypatch.setattr(PIPELINE.report, "decide", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        verb.predict(PIPELINE, data="long.csv", out="kept.csv")
+        predict.predict(PIPELINE, data="long.csv", out="kept.csv")
     assert len(calls) == 2
     assert ((project / "kept.csv").read_bytes(), set(project.iterdir())) == before
 
 
 def test_a_version_is_run_with_the_code_that_it_carries(project, monkeypatch):
-    verb.predict(PIPELINE, data="new.csv", out="here.parquet")
-    monkeypatch.setattr(tracking, "code_sha256", lambda pipeline: "of another day")
+    predict.predict(PIPELINE, data="new.csv", out="here.parquet")
+    monkeypatch.setattr(isolation, "code_sha256", lambda pipeline: "of another day")
     monkeypatch.setattr(PIPELINE.report, "decide", None)  # today's code would fail
-    verb.predict(PIPELINE, data="new.csv", out="there.parquet")
+    predict.predict(PIPELINE, data="new.csv", out="there.parquet")
     here, there = pd.read_parquet("here.parquet"), pd.read_parquet("there.parquet")
     pd.testing.assert_frame_equal(here, there)
     pd.DataFrame({"subject": [1]}).to_csv("narrow.csv", index=False)
     with pytest.raises(InputError, match="expected the column 'a'"):
-        verb.predict(PIPELINE, data="narrow.csv", out="there.parquet")
+        predict.predict(PIPELINE, data="narrow.csv", out="there.parquet")
 
 
 def test_a_version_from_before_a_verb_says_so(project):
     uri = registry.champion("blobs").uri
     with pytest.raises(InputError, match="made before"):
-        scorer.carried(uri, False, "pipelines.core.tomorrow:shine")
+        isolation.carried(uri, False, "pipelines.core.tomorrow:shine")
 
 
 # ---------------------------------------------------------------------------------------------------- blocks, in order
 
 
-class Told(scorer.Scorer):
+class Told(model.Scorer):
     """A scorer whose outputs are the numbers of the rows."""
 
     def __init__(self):
@@ -199,8 +202,8 @@ def test_rows_at_fault_stand_where_they_stood_whatever_the_blocks(good, block):
     bad = np.flatnonzero(~good)
     faults = pd.DataFrame({"id": bad, "error": "bad"}, index=bad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "BLOCK", block)
-        patch.setattr("pipelines.core.batches.predict", lambda network, part: part.x()["n"])
+        patch.setattr("pipelines.core.data.requests.BLOCK", block)
+        patch.setattr("pipelines.core.training.batches.predict", lambda network, part: part.x()["n"])
         blocks = [told for told, _ in Told().answers(Request(records, np.arange(len(records)), faults))]
     told = pd.concat(blocks)
     assert told["id"].tolist() == list(range(len(good)))

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 from toys.blobs import PIPELINE
 
-from pipelines.core import evaluate, manifest, promote, registry, scorer, tracking
-from pipelines.core.evaluate import Interval
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.splits import Splits
+from pipelines.core.evaluation.bootstrap import Interval, bootstrap
+from pipelines.core.evaluation.metrics import roc_auc
+from pipelines.core.review import promotion
+from pipelines.core.store import isolation, manifest, registry
 
 MADE = {"data_sha256": "d", "code_sha256": "c", "settings_sha256": "s"}
 CHAMPION = registry.Version("blobs", 1, "run1", {})
@@ -33,14 +36,12 @@ def scored(monkeypatch):
         headline=Part(records, np.arange(ROWS), {}),
         headline_scores=good,
         splits=Splits(*[np.arange(0)] * 3),
-        bootstrap=evaluate.bootstrap(
-            {"roc_auc": evaluate.roc_auc}, label, {"network": good, "prevalence": label * 0.0}
-        ),
+        bootstrap=bootstrap({"roc_auc": roc_auc}, label, {"network": good, "prevalence": label * 0.0}),
     )
-    monkeypatch.setattr(tracking, "code_sha256", lambda pipeline: "c")
+    monkeypatch.setattr(isolation, "code_sha256", lambda pipeline: "c")
 
     def champion(scores=poor, seen=None):
-        monkeypatch.setattr(scorer, "score", lambda uri, same_code, records, rows: (None, scores[rows]))
+        monkeypatch.setattr(isolation, "score", lambda uri, same_code, records, rows: (None, scores[rows]))
         seen = seen or {}
         monkeypatch.setattr(
             manifest, "trained_on", lambda version, frame: np.isin(frame["id"], seen.get(version.number, []))
@@ -52,11 +53,11 @@ def scored(monkeypatch):
 
 def test_a_measurably_better_version_becomes_champion_and_a_worse_one_does_not(scored):
     outcome, champion, good, poor = scored
-    assert promote.decide(outcome, NEW, CHAMPION).kind == "champion"
-    assert promote.decide(outcome, NEW, CHAMPION).reason.startswith("Better than version 1")
+    assert promotion.decide(outcome, NEW, CHAMPION).kind == "champion"
+    assert promotion.decide(outcome, NEW, CHAMPION).reason.startswith("Better than version 1")
     champion(good)
     outcome.headline_scores = poor
-    worse = promote.decide(outcome, NEW, CHAMPION)
+    worse = promotion.decide(outcome, NEW, CHAMPION)
     assert (worse.kind, worse.comparison.verdict) == ("challenger", "worse")
     assert worse.reason.startswith("Worse than version 1")
 
@@ -64,14 +65,14 @@ def test_a_measurably_better_version_becomes_champion_and_a_worse_one_does_not(s
 def test_without_a_measurable_difference_the_two_are_equal_and_the_champion_stays(scored):
     outcome, champion, good, _ = scored
     champion(good + np.random.default_rng(1).normal(0, 0.01, ROWS))
-    decision = promote.decide(outcome, NEW, CHAMPION)
+    decision = promotion.decide(outcome, NEW, CHAMPION)
     assert (decision.kind, decision.comparison.verdict) == ("challenger", "equal")
     assert decision.reason.startswith("Equal, as far as can be told, to version 1")
 
 
 def test_another_seed_of_the_same_is_equal_however_much_better_it_looks(scored):
     outcome, *_ = scored
-    twin = promote.decide(outcome, NEW, registry.Version("blobs", 1, "run1", MADE))
+    twin = promotion.decide(outcome, NEW, registry.Version("blobs", 1, "run1", MADE))
     assert twin.comparison.difference.low > 0
     assert (twin.kind, twin.comparison.verdict) == ("challenger", "equal")
     assert twin.reason.startswith("Equal to version 1")
@@ -81,28 +82,28 @@ def test_another_seed_of_the_same_is_equal_however_much_better_it_looks(scored):
 def test_what_differs_in_more_than_the_seed_is_no_twin(scored, changed):
     outcome, *_ = scored
     other = registry.Version("blobs", 1, "run1", MADE | {changed: "9"})
-    assert promote.decide(outcome, NEW, other).kind == "champion"
+    assert promotion.decide(outcome, NEW, other).kind == "champion"
 
 
 def test_rows_that_either_version_learnt_from_are_left_out_and_counted(scored):
     outcome, champion, _, poor = scored
     champion(poor, seen={1: range(100), 2: range(50, 150)})
-    comparison = promote.compare(outcome, NEW, CHAMPION, 0)
+    comparison = promotion.compare(outcome, NEW, CHAMPION, 0)
     assert (comparison.rows, comparison.left_out) == (ROWS - 150, 150)
     assert "850 test rows, 150 left out" in str(comparison)
     assert comparison.own.value == pytest.approx(
-        evaluate.roc_auc(outcome.headline.labels[150:], outcome.headline_scores[150:])(np.ones(850))
+        roc_auc(outcome.headline.labels[150:], outcome.headline_scores[150:])(np.ones(850))
     )
 
 
 def test_too_few_rows_that_are_new_to_both_are_not_comparable(scored):
     outcome, champion, _, poor = scored
-    champion(poor, seen={1: range(ROWS - promote.FEWEST_ROWS + 1)})
-    decision = promote.decide(outcome, NEW, CHAMPION)
+    champion(poor, seen={1: range(ROWS - promotion.FEWEST_ROWS + 1)})
+    decision = promotion.decide(outcome, NEW, CHAMPION)
     assert (decision.kind, decision.comparison.verdict) == ("challenger", "not comparable")
     assert "only 199 of 1000 test rows are new to both, 200 are needed" in decision.reason
-    champion(poor, seen={1: range(ROWS - promote.FEWEST_ROWS)})
-    assert promote.decide(outcome, NEW, CHAMPION).comparison.verdict != "not comparable"
+    champion(poor, seen={1: range(ROWS - promotion.FEWEST_ROWS)})
+    assert promotion.decide(outcome, NEW, CHAMPION).comparison.verdict != "not comparable"
 
 
 def test_an_ancestor_that_nobody_can_ask_any_more_makes_two_versions_not_comparable(scored, monkeypatch):
@@ -110,7 +111,7 @@ def test_an_ancestor_that_nobody_can_ask_any_more_makes_two_versions_not_compara
         raise InputError("There is no version 7")
 
     monkeypatch.setattr(manifest, "trained_on", gone)
-    assert promote.decide(scored[0], NEW, CHAMPION).comparison.verdict == "not comparable"
+    assert promotion.decide(scored[0], NEW, CHAMPION).comparison.verdict == "not comparable"
 
 
 def test_what_an_ancestor_learnt_from_counts_as_seen(monkeypatch):
@@ -133,19 +134,19 @@ def test_the_level_after_looks_is_bonferronis_whatever_the_resamplings_support(l
         asked.append(level)
         return Interval(0.0, ndtri((1 - level) / 2), ndtri((1 + level) / 2), level)
 
-    found = promote.stricter(interval, looks)
+    found = promotion.stricter(interval, looks)
     assert found.level == pytest.approx(1 - 0.05 / (looks + 1))
     assert found.high == pytest.approx(ndtri(1 - 0.025 / (looks + 1)))
     (level,) = asked
     # At least as many resamplings lie beyond each end as with 500 at 95 %.
-    count = min(promote.RESAMPLINGS * (looks + 1), promote.MOST_RESAMPLINGS)
+    count = min(promotion.RESAMPLINGS * (looks + 1), promotion.MOST_RESAMPLINGS)
     assert count * (1 - level) / 2 >= 12.5 - 1e-6
 
 
 def test_many_looks_at_a_test_set_ask_for_more_than_one_does_and_say_so(scored):
     outcome, champion, good, _ = scored
     champion(good + np.random.default_rng(2).normal(0, 0.25, ROWS))
-    first, tenth = (promote.compare(outcome, NEW, CHAMPION, looks) for looks in (0, 9))
+    first, tenth = (promotion.compare(outcome, NEW, CHAMPION, looks) for looks in (0, 9))
     assert tenth.difference.low < first.difference.low < first.difference.high < tenth.difference.high
     assert "looks" not in str(first)
     assert "at 99.5 %" in str(tenth)
@@ -154,7 +155,7 @@ def test_many_looks_at_a_test_set_ask_for_more_than_one_does_and_say_so(scored):
 
 def test_a_version_keeps_both_figures_and_both_fingerprints(scored):
     champion = registry.Version("blobs", 1, "run1", {"data_sha256": "old"})
-    tags = promote.compare(scored[0], NEW, champion, 3).tags()
+    tags = promotion.compare(scored[0], NEW, champion, 3).tags()
     assert tags["verdict"] == "better"
     assert (tags["compared_with"], tags["champion_data_sha256"], tags["earlier_looks"]) == ("1", "old", "3")
     assert float(tags["figure"].split()[0]) > float(tags["champion_figure"].split()[0])

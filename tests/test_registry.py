@@ -10,8 +10,8 @@ import pytest
 from mlflow.exceptions import MlflowException
 from toys.blobs import PIPELINE
 
-from pipelines.core import registry
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.store import registry
 
 
 @pytest.fixture

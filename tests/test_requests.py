@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from test_stocks_baselines import autoregressive, prices
 
-from pipelines.core import tables
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading import tables
 from pipelines.fraud import PIPELINE as FRAUD
 from pipelines.medical_images import PIPELINE as IMAGES
 from pipelines.medical_images import images
@@ -157,7 +157,7 @@ FACTS = {"size": 16, "channels": 1, "classes": ["no", "yes"]}
 
 
 def test_images_of_a_folder_come_in_chunks_in_order_with_the_bad_ones_told(folder, monkeypatch):
-    monkeypatch.setattr("pipelines.core.decoded.CHUNK", 4)
+    monkeypatch.setattr("pipelines.core.reading.media.CHUNK", 4)
     requests = asked(IMAGES, folder, FACTS)
     assert [request.later for request in requests] == [2, 0]
     ids = [name for request in requests for name in request.records["id"]]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,10 +13,15 @@ import soundfile
 from keras import layers
 from PIL import Image
 
-from pipelines.core import manifest, registry, run, sources, warm
-from pipelines.core.pipeline import InputError, Settings, Splits, discover
-from pipelines.core.records import grown, joined, told_apart
-from pipelines.core.rows import Gathered
+from pipelines.core.commands import train
+from pipelines.core.contract import InputError, Settings, discover
+from pipelines.core.data.arrays import Gathered
+from pipelines.core.data.dataset import grown, joined, told_apart
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import sources
+from pipelines.core.review.context import load_start
+from pipelines.core.store import isolation, manifest, registry
+from pipelines.core.training import warm_start
 from pipelines.fraud import Settings as Fraud
 from pipelines.fraud import data as fraud
 from pipelines.fraud import demo
@@ -237,11 +243,11 @@ def test_what_the_start_has_learnt_from_is_in_no_test_and_what_it_was_trained_on
     told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), [sources.Origin("demo", "demo")])
     monkeypatch.setattr(manifest, "load", lambda version: told)
     drawn = Splits(np.array([4]), np.array([0, 2, 6]), np.array([1, 3, 5, 7]))
-    kept = manifest.unlearnt(drawn, people("aabbccde"), version())
+    kept = manifest.drop_seen_records(drawn, people("aabbccde"), version())
     assert [rows.tolist() for rows in kept.sides().values()] == [[4], [2, 6], [5, 7]]
     assert sum(kept.left_out.values()) == 3
     with pytest.raises(InputError, match="has learnt from all test records"):
-        manifest.unlearnt(replace(drawn, test=np.array([1, 3])), people("aabbccde"), version())
+        manifest.drop_seen_records(replace(drawn, test=np.array([1, 3])), people("aabbccde"), version())
 
 
 # Networks that start from another
@@ -256,8 +262,8 @@ def network(words: int = 5, classes: int = 3, width: int = 8, mean: float = 0.0)
     return keras.Model({"number": number, "word": word}, outputs)
 
 
-def started(source: keras.Model, facts: dict | None = None) -> warm.Start:
-    return warm.Start(version(ancestors="2 5"), source, facts or {})
+def started(source: keras.Model, facts: dict | None = None) -> warm_start.Start:
+    return warm_start.Start("m", 7, "2 5 7", source, facts or {})
 
 
 def answers(model: keras.Model) -> np.ndarray:
@@ -267,7 +273,7 @@ def answers(model: keras.Model) -> np.ndarray:
 
 def test_a_network_of_the_same_shape_answers_as_the_one_it_starts_from_also_when_saved(tmp_path):
     source, fresh = network(mean=3.0), network(mean=0.0)
-    told = warm.reuse(fresh, started(source))
+    told = warm_start.reuse(fresh, started(source))
     np.testing.assert_allclose(answers(fresh), answers(source), atol=1e-6)
     assert "4 layers as they were." in told
     fresh.save(tmp_path / "model.keras")
@@ -276,7 +282,7 @@ def test_a_network_of_the_same_shape_answers_as_the_one_it_starts_from_also_when
 
 def test_what_has_grown_keeps_what_it_knew(tmp_path):
     source, larger = network(), network(words=7, classes=4)
-    told = warm.reuse(larger, started(source))
+    told = warm_start.reuse(larger, started(source))
     np.testing.assert_array_equal(
         larger.get_layer(index=-1).get_weights()[0][:, :3], source.get_layer(index=-1).get_weights()[0]
     )
@@ -290,14 +296,15 @@ def test_what_has_grown_keeps_what_it_knew(tmp_path):
 def test_a_hidden_layer_of_another_width_is_new_and_told():
     wider = network(width=16)
     untouched = wider.layers[-2].get_weights()[0].copy()
-    told = warm.reuse(wider, started(network()))
+    told = warm_start.reuse(wider, started(network()))
     assert f"2 layers as they were; new: {wider.layers[-2].name}, {wider.layers[-1].name}." in told
     np.testing.assert_array_equal(wider.layers[-2].get_weights()[0], untouched)
 
 
-def test_the_ancestors_are_those_of_the_start_and_itself():
-    assert started(network()).ancestors == "2 5 7"
-    assert warm.Start(version(), network(), {}).ancestors == "7"
+def test_the_ancestors_are_those_of_the_start_and_itself(monkeypatch):
+    monkeypatch.setattr(isolation, "load", lambda uri: SimpleNamespace(network=None, facts={}))
+    assert load_start(version(ancestors="2 5")).ancestors == "2 5 7"
+    assert load_start(version()).ancestors == "7"
 
 
 def test_adapted_facts_stay_where_the_inputs_are_the_same_and_other_inputs_are_refused():
@@ -334,7 +341,7 @@ def test_the_encoding_of_payments_survives_json_and_makes_the_same_network(payme
     few = {name: values[:20] for name, values in x.items()}
     one = fraud_model.build(facts | encoding, Fraud(), x, y)
     two = fraud_model.build(facts | json.loads(json.dumps(encoding)), Fraud(), x, y)
-    warm.reuse(two, started(one))
+    warm_start.reuse(two, started(one))
     np.testing.assert_allclose(two.predict(few, verbose=0), one.predict(few, verbose=0), atol=1e-6)
 
 
@@ -368,10 +375,10 @@ def test_a_network_trained_on_more_starts_from_the_champion_and_says_so(store, t
     table[table["subject"] < 700].to_csv(tmp_path / "old.csv", index=False)
     table[table["subject"] >= 650].to_csv(tmp_path / "new.csv", index=False)
     pipeline = replace(BLOBS, gates=())
-    run.train(pipeline, replace(settings, data="old.csv"))
+    train.train(pipeline, replace(settings, data="old.csv"))
     capsys.readouterr()
 
-    outcome = run.train(pipeline, replace(settings, data="new.csv", from_="champion", append=True))
+    outcome = train.train(pipeline, replace(settings, data="new.csv", from_="champion", append=True))
     said = capsys.readouterr().out
     assert "900 of 3,000 records are new" in said
     assert "Starts from version 1 of blobs: 3 layers as they were." in said
@@ -386,7 +393,7 @@ def test_a_network_trained_on_more_starts_from_the_champion_and_says_so(store, t
     assert "figures/drift.png" in files
 
     registry.crown(registry.find("blobs", "1"))
-    run.train(pipeline, replace(settings, data="new.csv", append=True, from_="2"))
+    train.train(pipeline, replace(settings, data="new.csv", append=True, from_="2"))
     assert "Together: old, new." in capsys.readouterr().out
     assert registry.find("blobs", "3").tags["ancestors"] == "1 2"
 
@@ -395,10 +402,10 @@ def test_another_kind_of_data_is_refused_before_training_and_leaves_no_run(store
     settings = Settings(epochs=1, batch_size=128, data="points.csv")
     BLOBS.demo.make(1).to_csv(tmp_path / "points.csv", index=False)
     pipeline = replace(BLOBS, gates=())
-    run.train(pipeline, settings)
+    train.train(pipeline, settings)
     held = BLOBS.data.columns({})
     monkeypatch.setattr(BLOBS.data, "columns", lambda facts: held | {"a": ("string", True)})
     with pytest.raises(InputError, match=r"Column 'a': expected double, as in version 1 of blobs"):
-        run.train(pipeline, settings)
+        train.train(pipeline, settings)
     experiment = store.get_experiment_by_name("blobs")
     assert len(store.search_runs([experiment.experiment_id])) == 1

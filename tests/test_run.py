@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import record, registry, run
-from pipelines.core.pipeline import Gate, InputError, Settings, discover
+from pipelines.core.commands import train
+from pipelines.core.contract import Gate, InputError, Settings, discover
+from pipelines.core.store import registry
+from pipelines.core.training import cost
 
 PIPELINE = discover("toys")["blobs"]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -35,7 +37,7 @@ def table(path: Path, seed: int = 1, noise: bool = False) -> Path:
 
 
 def test_a_run_holds_what_a_reviewer_needs_and_the_first_to_pass_its_gates_is_champion(store):
-    run.train(PIPELINE, SETTINGS)
+    train.train(PIPELINE, SETTINGS)
     (recorded,) = runs(store)
     data = recorded.data
     assert recorded.info.status == "FINISHED"
@@ -57,8 +59,8 @@ def test_a_run_holds_what_a_reviewer_needs_and_the_first_to_pass_its_gates_is_ch
 
 
 def test_another_seed_on_the_same_data_is_a_challenger_and_the_champion_stays(store):
-    run.train(PIPELINE, SETTINGS)
-    run.train(PIPELINE, replace(SETTINGS, seed=1))
+    train.train(PIPELINE, SETTINGS)
+    train.train(PIPELINE, replace(SETTINGS, seed=1))
     latest = runs(store)[0]
     assert latest.data.tags["decision"] == "challenger"
     assert (
@@ -73,22 +75,22 @@ def test_a_better_network_replaces_the_champion_and_a_worse_one_does_not(store, 
     weak = replace(SETTINGS, epochs=1, learning_rate=1e-5)
     path = str(table(tmp_path / "points.csv"))
     open_door = replace(PIPELINE, gates=())
-    run.train(open_door, replace(weak, data=path))
-    run.train(open_door, replace(SETTINGS, data=path))
+    train.train(open_door, replace(weak, data=path))
+    train.train(open_door, replace(SETTINGS, data=path))
     assert registry.champion("blobs").number == 2
-    run.train(open_door, replace(weak, data=path))
+    train.train(open_door, replace(weak, data=path))
     assert registry.champion("blobs").number == 2
     assert "Worse than version 2" in runs(store)[0].data.tags["mlflow.note.content"]
 
 
 def test_labels_that_nothing_can_forecast_do_not_pass_the_gate(store, tmp_path):
-    run.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "noise.csv", noise=True))))
+    train.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "noise.csv", noise=True))))
     assert runs(store)[0].data.tags["decision"] in {"refused", "challenger"}
     assert registry.champion("blobs") is None
 
 
 def test_a_missed_gate_refuses(store):
-    run.train(replace(PIPELINE, gates=(Gate(0.999),)), SETTINGS)
+    train.train(replace(PIPELINE, gates=(Gate(0.999),)), SETTINGS)
     assert runs(store)[0].data.tags["decision"] == "refused"
     assert registry.champion("blobs-demo") is None
 
@@ -97,7 +99,7 @@ def test_bad_input_leaves_no_run_behind(store, tmp_path):
     path = tmp_path / "bad.csv"
     pd.DataFrame({"a": [1.0]}).to_csv(path)
     with pytest.raises(InputError, match="expected the column 'b'"):
-        run.train(PIPELINE, replace(SETTINGS, data=str(path)))
+        train.train(PIPELINE, replace(SETTINGS, data=str(path)))
     assert runs(store) == []
 
 
@@ -108,13 +110,13 @@ def test_an_interrupted_run_is_killed_and_a_crashed_one_failed(store, monkeypatc
 
     monkeypatch.setattr(PIPELINE.report, "metrics", broken)
     with pytest.raises(fault):
-        run.train(PIPELINE, SETTINGS)
+        train.train(PIPELINE, SETTINGS)
     assert [recorded.info.status for recorded in runs(store)] == [status]
     assert registry.champion("blobs-demo") is None
 
 
 def test_the_logged_model_answers_raw_records_with_the_scores_of_the_run(store):
-    outcome = run.train(PIPELINE, SETTINGS)
+    outcome = train.train(PIPELINE, SETTINGS)
     model = mlflow.pyfunc.load_model("models:/blobs-demo@champion")
     raw = PIPELINE.demo.make(0)
     asked = raw.assign(score=np.isin(np.arange(len(raw)), outcome.splits.test))
@@ -128,11 +130,11 @@ def test_the_logged_model_answers_raw_records_with_the_scores_of_the_run(store):
 
 
 def test_the_logged_model_holds_an_example_of_a_request_only_where_records_may_be_stored(store, tmp_path):
-    run.train(PIPELINE, SETTINGS)
+    train.train(PIPELINE, SETTINGS)
     model = mlflow.pyfunc.load_model("models:/blobs-demo/1")
     example = model.input_example
     assert len(model.predict(example)) == len(example) == 5
-    run.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "points.csv"))))
+    train.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "points.csv"))))
     assert mlflow.pyfunc.load_model("models:/blobs/1").input_example is None
 
 
@@ -141,35 +143,35 @@ def test_multiplications_are_counted_in_dense_and_convolutional_layers():
     convolved = keras.layers.Conv2D(3, 3)(image)  # 3 x 3 places, 3 filters of 3 x 3 x 2
     dense = keras.layers.Dense(4)(keras.layers.Flatten()(convolved))  # 27 inputs
     network = keras.Model(image, keras.layers.BatchNormalization()(dense))
-    assert record.multiply_adds(network) == 3 * 3 * 3 * (3 * 3 * 2) + 27 * 4
+    assert cost.multiply_adds(network) == 3 * 3 * 3 * (3 * 3 * 2) + 27 * 4
 
 
 def test_a_version_is_scored_with_the_code_it_carries(store, tmp_path):
     """The champion's shipped code is changed on disk: only a process that runs that code can tell."""
-    from pipelines.core import scorer
+    from pipelines.core.store import isolation
 
-    outcome = run.train(PIPELINE, SETTINGS)
+    outcome = train.train(PIPELINE, SETTINGS)
     champion = registry.champion("blobs-demo")
     local = Path(mlflow.artifacts.download_artifacts(champion.uri, dst_path=str(tmp_path / "copy")))
     shipped = local / "code" / "toys" / "blobs" / "report.py"
     shipped.write_text(shipped.read_text() + "\n\ndef scores(outputs, facts):\n    return outputs[:, 0] * 0 + 0.25\n")
     part = outcome.headline
-    outputs, own = scorer.score(champion.uri, True, part.records, part.rows)
+    outputs, own = isolation.score(champion.uri, True, part.records, part.rows)
     assert own == pytest.approx(outcome.headline_scores, abs=1e-6)
-    same, scores = scorer.score(str(local), False, part.records, part.rows)
+    same, scores = isolation.score(str(local), False, part.records, part.rows)
     assert same == pytest.approx(outputs, abs=1e-6)
     assert scores == pytest.approx(np.full(len(part), 0.25))
 
 
 def test_two_processes_that_create_the_store_at_once_both_find_it(tmp_path):
-    code = "from pipelines.core import tracking; tracking.connect()"
+    code = "from pipelines.core.store import tracking; tracking.connect()"
     starts = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT) for _ in range(2)]
     assert [process.wait() for process in starts] == [0, 0]
     assert (tmp_path / "mlruns" / "mlflow.db").exists()
 
 
 def test_the_manifest_says_which_record_was_on_which_side(store):
-    outcome = run.train(PIPELINE, SETTINGS)
+    outcome = train.train(PIPELINE, SETTINGS)
     run_id = runs(store)[0].info.run_id
     summary = json.loads(Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/manifest.json")).read_text())
     assert {side: summary[side]["rows"] for side in ("train", "validation", "test")} == {

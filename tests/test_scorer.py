@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipelines.core.scorer import Scorer
+from pipelines.core.serving.model import Scorer
 
 
 def answered(table: pd.DataFrame, records: pd.DataFrame) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.core import sources
-from pipelines.core.pipeline import InputError, Metric, Pipeline, Settings, Source
+from pipelines.core.contract import InputError, Metric, Pipeline, Settings, Source
+from pipelines.core.reading import sources
 
 BODY = random.Random(0).randbytes(1_000_000)
 

@@ -11,8 +11,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.decoded import BadFile
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading.media import BadFile
 from pipelines.speech_commands import audio
 from pipelines.speech_commands.audio import decode, fitted, load, load_noise, mixed
 

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core import checks, evaluate
-from pipelines.core.batches import Batches
-from pipelines.core.pipeline import InputError
-from pipelines.core.rows import Part
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.splits import halves
+from pipelines.core.training.batches import Batches
 from pipelines.speech_commands import PIPELINE, Settings, audio, data, demo
 
 RATE = 8_000
@@ -221,7 +222,7 @@ def test_a_given_split_that_shares_speakers_is_said_loudly_and_does_not_pass():
     records = read(folder(names))
     assert told(records, "BEWARE", "shares 4 of 4 speakers")
     with pytest.raises(InputError, match="on one side"):
-        checks.refuse_leaks(PIPELINE, records, data.split(records, SETTINGS))
+        leakage.refuse_leaks(PIPELINE, records, data.split(records, SETTINGS))
 
 
 def test_silent_clipped_short_cut_and_padded_recordings_are_counted():
@@ -267,9 +268,9 @@ def test_no_speaker_is_on_two_sides_and_every_word_is_everywhere():
     assert len(splits.validation) / len(records) == pytest.approx(data.SHARES["validation"], abs=0.06)
     assert sum(map(len, splits.sides().values())) == len(records)
     assert splits.clusters == ("group",)
-    for rows in (splits.train, splits.test, *evaluate.halves(records, splits.validation)):
+    for rows in (splits.train, splits.test, *halves(records, splits.validation)):
         assert set(records["label"].iloc[rows]) == {0, 1}
-    checks.refuse_leaks(PIPELINE, records, splits)
+    leakage.refuse_leaks(PIPELINE, records, splits)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(4, (1, 2, 1)), (6, (3, 2, 1)), (10, (6, 2, 2))])
@@ -344,7 +345,7 @@ def test_pieces_of_silence_are_groups_that_never_share_a_sample():
         others = begins[silence["group"] != group].to_numpy()
         assert (np.abs(others[:, None] - rows.to_numpy()) >= SAMPLES).all()
     splits = data.split(records, SETTINGS)
-    checks.refuse_leaks(PIPELINE, records, splits)
+    leakage.refuse_leaks(PIPELINE, records, splits)
     for rows in splits.sides().values():
         counts = records["word"].iloc[rows].value_counts()
         assert counts["_silence_"] == pytest.approx(counts["go"], abs=2)
@@ -555,7 +556,7 @@ def test_the_arabic_commands_keep_their_official_sides(real_data):
     splits = data.split(records, settings)
     assert [int(records["command"].iloc[rows].sum()) for rows in splits.sides().values()] == [1440, 480, 480]
     assert records.loc[records["command"], "group"].nunique() == 30
-    checks.refuse_leaks(PIPELINE, records, splits)
+    leakage.refuse_leaks(PIPELINE, records, splits)
 
 
 @pytest.mark.real
@@ -564,4 +565,4 @@ def test_the_spoken_digits_split_by_their_six_speakers(real_data):
     splits = data.split(records, Settings())
     assert len(records) == 3_000
     assert [records["group"].iloc[rows].nunique() for rows in splits.sides().values()] == [3, 2, 1]
-    checks.refuse_leaks(PIPELINE, records, splits)
+    leakage.refuse_leaks(PIPELINE, records, splits)

@@ -8,8 +8,8 @@ import pytest
 from scipy import fft
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from pipelines.core import checks
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
 from pipelines.speech_commands import PIPELINE, Settings, data, demo
 
 RATE = 16_000
@@ -137,7 +137,7 @@ def test_the_demo_has_the_wanted_size_and_classes_and_says_that_it_is_synthetic(
 
 def test_the_voices_of_the_demo_are_apart_and_every_class_is_everywhere(records):
     splits = data.split(records, Settings())
-    checks.refuse_leaks(PIPELINE, records, splits)
+    leakage.refuse_leaks(PIPELINE, records, splits)
     groups = [set(records["group"].iloc[rows]) for rows in splits.sides().values()]
     assert sum(map(len, groups)) == len(set.union(*groups))
     assert len(groups[2]) > 15

@@ -11,10 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines import __main__ as cli
-from pipelines.core import device, export
-from pipelines.core.batches import predict
-from pipelines.core.rows import Part
-from pipelines.core.trial import trial
+from pipelines.core.data.arrays import Part
+from pipelines.core.serving import litert
+from pipelines.core.training import device
+from pipelines.core.training.batches import predict
+from pipelines.core.training.trial import trial
 from pipelines.speech_commands import PIPELINE, Settings, audio, demo, model, report
 
 FACTS = {"sample_rate": 8_000, "samples": 8_000, "classes": ["no", "yes", "_silence_"], "features": []}
@@ -164,10 +165,10 @@ def test_more_noise_is_heard_worse(outcome):
     assert np.median(twenty / clean) == pytest.approx(1.01, rel=0.02)
 
 
-@pytest.mark.skipif(not export.available(), reason="needs the extra `export` and TensorFlow")
+@pytest.mark.skipif(not litert.available(), reason="needs the extra `export` and TensorFlow")
 def test_the_litert_file_gives_what_the_network_gives(outcome):
     few = outcome.headline.sample(8, 0)
-    content, given, milliseconds = export.litert(outcome.network, few)
+    content, given, milliseconds = litert.litert(outcome.network, few)
     assert given == pytest.approx(predict(outcome.network, few), abs=1e-4)
     assert content[4:8] == b"TFL3"
     assert milliseconds > 0

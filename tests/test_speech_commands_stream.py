@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.core.rows import Part
+from pipelines.core.data.arrays import Part
 from pipelines.speech_commands import Settings, stream
 from pipelines.speech_commands.stream import Detector, Heard, Spoken
 

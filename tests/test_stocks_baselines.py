@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import evaluate
-from pipelines.core.rows import Part
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.splits import halves
 from pipelines.stocks import Settings, baselines, data, demo, report
 
 SETTINGS = Settings(window=5)
@@ -23,7 +23,7 @@ class Case:
         self.facts = data.learn(self.records.iloc[self.splits.train], SETTINGS)
         self.inputs = data.decode(self.records, self.facts)
         self.train, self.test = self.part(self.splits.train), self.part(self.splits.test)
-        stopping = self.part(evaluate.halves(self.records, self.splits.validation)[0])
+        stopping = self.part(halves(self.records, self.splits.validation)[0])
         self.ladder = dict(baselines.baselines(self.facts, SETTINGS, self.train, stopping))
         self.quantiles = baselines.historical_quantiles(self.train, LEVELS)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.core import checks
-from pipelines.core.pipeline import InputError
-from pipelines.core.rows import Part
+from pipelines.core.contract import InputError
+from pipelines.core.data import leakage
+from pipelines.core.data.arrays import Part
 from pipelines.stocks import PIPELINE, Settings, data, features
 
 WINDOW = 6
@@ -320,7 +320,7 @@ def test_the_last_fifth_is_test_and_the_year_before_it_validation(years):
     assert last["train"] == days[640 - 252 - 22]  # its last target is of the very day before validation
     assert last["validation"] == days[640 - 22]
     assert last["test"] == days[-22]
-    assert checks.refuse_leaks(PIPELINE, years, splits).train.tolist() == splits.train.tolist()
+    assert leakage.refuse_leaks(PIPELINE, years, splits).train.tolist() == splits.train.tolist()
     assert sum(map(len, splits.sides().values())) + sum(splits.left_out.values()) == len(years)
     assert splits.left_out["whose targets reach into test"] == 42
 

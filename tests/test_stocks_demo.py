@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core import sources
+from pipelines.core.reading import sources
 from pipelines.stocks import PIPELINE, Settings, data, demo, features
 
 

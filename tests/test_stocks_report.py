@@ -12,10 +12,13 @@ from scipy.stats import norm
 from statsmodels.api import OLS
 from test_stocks_baselines import autoregressive, prices
 
-from pipelines.core import device, evaluate, forecasts, promote
-from pipelines.core.batches import predict
-from pipelines.core.rows import Part
-from pipelines.core.trial import trial
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation.bootstrap import blocks
+from pipelines.core.review import promotion
+from pipelines.core.tasks import forecasting
+from pipelines.core.training import device
+from pipelines.core.training.batches import predict
+from pipelines.core.training.trial import trial
 from pipelines.stocks import PIPELINE, Settings, baselines, data, report, trading
 from pipelines.stocks.model import LEVELS
 
@@ -44,7 +47,7 @@ def test_diebold_mariano_equals_the_mean_with_a_newey_west_error(horizon, lag):
     rng = np.random.default_rng(0)
     differences = np.convolve(rng.normal(-0.1, 1, 520), np.ones(21) / 21, "valid")
     fitted = OLS(differences, np.ones(500)).fit(cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": False})
-    found = forecasts.diebold_mariano(differences, horizon)
+    found = forecasting.diebold_mariano(differences, horizon)
     assert found.mean == pytest.approx(differences.mean())
     assert found.error == pytest.approx(fitted.bse[0])
     assert found.statistic == pytest.approx(fitted.tvalues[0])
@@ -52,29 +55,29 @@ def test_diebold_mariano_equals_the_mean_with_a_newey_west_error(horizon, lag):
 
 def test_diebold_mariano_by_hand_on_some_periods():
     """Four periods, of which two count, a lag of 1 - 1 + int(4 (4 / 100)^(2/9)) = 1."""
-    found = forecasts.diebold_mariano(np.array([1.0, 5.0, 9.0, 3.0]), 1, np.array([True, False, False, True]))
+    found = forecasting.diebold_mariano(np.array([1.0, 5.0, 9.0, 3.0]), 1, np.array([True, False, False, True]))
     assert found.mean == 2.0
     assert found.error == pytest.approx(np.sqrt(0.5**2 + 0.5**2))  # -1/2 and 1/2 are no neighbours
-    both = forecasts.diebold_mariano(np.array([1.0, 3.0, 9.0, 9.0]), 1, np.array([True, True, False, False]))
+    both = forecasting.diebold_mariano(np.array([1.0, 3.0, 9.0, 9.0]), 1, np.array([True, True, False, False]))
     assert both.error == pytest.approx(np.sqrt(0.5 - 2 * 0.5 * 0.25))
 
 
 def test_diebold_mariano_is_rarely_wrong_where_forecasts_are_alike():
     rng = np.random.default_rng(1)
-    p = [forecasts.diebold_mariano(rng.normal(size=1000), 1).p for _ in range(1000)]
+    p = [forecasting.diebold_mariano(rng.normal(size=1000), 1).p for _ in range(1000)]
     assert 0.002 < np.mean(np.array(p) < 0.01) < 0.02
-    assert forecasts.diebold_mariano(rng.normal(-0.2, 1, 1000), 1).p < 0.01
-    assert forecasts.diebold_mariano(np.zeros(100), 1).p == pytest.approx(0.5)
+    assert forecasting.diebold_mariano(rng.normal(-0.2, 1, 1000), 1).p < 0.01
+    assert forecasting.diebold_mariano(np.zeros(100), 1).p == pytest.approx(0.5)
 
 
 def test_pinball_and_crps_by_hand():
-    found = forecasts.pinball(np.array([1.0, 1.0]), np.array([[0.0, 3.0], [2.0, 2.0]]), (0.1, 0.9))
+    found = forecasting.pinball(np.array([1.0, 1.0]), np.array([[0.0, 3.0], [2.0, 2.0]]), (0.1, 0.9))
     np.testing.assert_allclose(found, [[0.1, 0.2], [0.9, 0.1]])
     levels = (np.arange(2_000) + 0.5) / 2_000
-    crps = forecasts.crps(np.array([0.7]), norm.ppf(levels)[None], levels)
+    crps = forecasting.crps(np.array([0.7]), norm.ppf(levels)[None], levels)
     exact = 0.7 * (2 * norm.cdf(0.7) - 1) + 2 * norm.pdf(0.7) - 1 / np.sqrt(np.pi)  # Gneiting and Raftery 2007
     assert crps[0] == pytest.approx(exact, abs=1e-4)
-    point = forecasts.crps(np.array([3.0]), np.full((1, 7), 1.0), LEVELS)
+    point = forecasting.crps(np.array([3.0]), np.full((1, 7), 1.0), LEVELS)
     assert point[0] == pytest.approx(2.0, abs=0.02)  # of a certain forecast the absolute error
 
 
@@ -82,9 +85,9 @@ def test_coverage_and_the_probability_integral_transform_of_the_truth():
     values = np.random.default_rng(2).normal(size=20_000)
     quantiles = np.tile(norm.ppf(LEVELS), (20_000, 1))
     for coverage in (0.8, 0.95):
-        assert forecasts.inside(values, quantiles, LEVELS, coverage).mean() == pytest.approx(coverage, abs=0.01)
-    assert forecasts.transform(values, quantiles, LEVELS) == pytest.approx(1, abs=0.1)
-    assert forecasts.transform(values, quantiles / 2, LEVELS)[0] > 3
+        assert forecasting.inside(values, quantiles, LEVELS, coverage).mean() == pytest.approx(coverage, abs=0.01)
+    assert forecasting.transform(values, quantiles, LEVELS) == pytest.approx(1, abs=0.1)
+    assert forecasting.transform(values, quantiles / 2, LEVELS)[0] > 3
 
 
 # ------------------------------------------------------------------------------------------ scores and calibration
@@ -117,7 +120,7 @@ def test_intervals_that_are_too_narrow_are_widened_and_none_is_narrowed(true, ex
     widened = report.scores(outputs, facts)[:, 3:].reshape(-1, 3, 7)
     assert (np.diff(widened, axis=-1) > 0).all()
     for coverage in (0.8, 0.95):
-        held = forecasts.inside(fresh, widened, LEVELS, coverage).mean(axis=0)
+        held = forecasting.inside(fresh, widened, LEVELS, coverage).mean(axis=0)
         assert (held > coverage - 0.02).all()
         if true > 1:
             assert (held < coverage + 0.02).all()
@@ -146,7 +149,7 @@ def test_a_planted_volatility_is_forecast_better_than_by_the_mean(planted):
     assert tested.p < 0.01
     assert behind.value == pytest.approx(tested.mean / panel.mean("har", 0))
     assert (behind.high < 0) == (tested.p < 0.01)
-    gates = promote.gates(planted)
+    gates = promotion.gates(planted)
     assert gates[0].deficit == behind
     assert gates[0].state == "holds"
     assert "Nothing could be forecast" not in " ".join(report.remarks(planted))
@@ -168,9 +171,9 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
 
 
 def test_gates_tell_the_level_of_their_intervals(planted):
-    (first, _) = promote.gates(planted)
+    (first, _) = promotion.gates(planted)
     assert str(first).endswith("at 98 %")
-    assert promote.frame([first])["level"].tolist() == [0.98]
+    assert promotion.frame([first])["level"].tolist() == [0.98]
     assert "at" not in str(planted.bootstrap.interval("network", "qlike_ratio_har_1d"))
 
 
@@ -268,7 +271,7 @@ def test_random_walks_are_refused_and_the_verdict_says_that_nothing_could_be_for
         keras.utils.clear_session()
         settings = Settings(data="random-walk", seed=seed, epochs=4)
         outcome = outcome_of(data.read(None, settings), settings)
-        refused += promote.decide(outcome, None, None).kind == "refused"
+        refused += promotion.decide(outcome, None, None).kind == "refused"
         told += "Nothing could be forecast" in report.remarks(outcome)[0]
     assert refused >= 19
     assert told >= 19
@@ -279,7 +282,7 @@ def test_where_the_mean_is_not_beaten_the_verdict_says_so_and_promotion_is_refus
     constant = np.column_stack([planted.baselines["constant"], planted.scores[:, 3:]])
     flat = dict.fromkeys(planted.baselines, planted.baselines["constant"])
     same = replace(planted, scores=constant, baselines=flat)
-    decision = promote.decide(same, None, None)
+    decision = promotion.decide(same, None, None)
     assert [gate.deficit.value for gate in decision.gates] == [0, 0]
     assert decision.gates[0].state == "missed"
     assert decision.kind == "refused"
@@ -290,4 +293,4 @@ def test_where_the_mean_is_not_beaten_the_verdict_says_so_and_promotion_is_refus
 
 def test_blocks_are_what_intervals_resample(planted):
     assert planted.splits.clusters == ("block",)
-    assert evaluate.blocks(planted.headline.frame["time"], 21).max() < len(planted.headline) / 21
+    assert blocks(planted.headline.frame["time"], 21).max() < len(planted.headline) / 21

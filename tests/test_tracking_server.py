@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 import requests
 
-from pipelines.core import assess, predict, record, registry, run, tracking, versions
-from pipelines.core.pipeline import InputError, Settings, UnrecordedError, discover
+from pipelines.core.commands import evaluate, predict, send, train, versions
+from pipelines.core.contract import InputError, Settings, UnrecordedError, discover
+from pipelines.core.review import record
+from pipelines.core.store import registry, tracking
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
 GOOD = Settings(epochs=5, learning_rate=0.02, batch_size=128)
@@ -71,7 +73,7 @@ def server(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(server, monkeypatch, capsys):
-    run.train(PIPELINE, WEAK)
+    train.train(PIPELINE, WEAK)
     assert registry.champion("blobs-demo").number == 1
     log_epoch, attempts = tracking.log_epoch, []
 
@@ -83,7 +85,7 @@ def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(se
 
     monkeypatch.setattr(tracking, "log_epoch", interrupted)
     with pytest.raises(UnrecordedError) as told:
-        run.train(PIPELINE, GOOD)
+        train.train(PIPELINE, GOOD)
     monkeypatch.setattr(tracking, "log_epoch", log_epoch)
     assert attempts == [0, 1, 2, 2]  # once while training, and once more at its end
     assert "MLflow no longer answers (the connection failed). Training goes on." in capsys.readouterr().out
@@ -92,13 +94,13 @@ def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(se
     assert str(kept) in str(told.value)
 
     with pytest.raises(InputError, match=f"MLflow does not answer at {server.address}"):
-        run.train(PIPELINE, GOOD)
+        train.train(PIPELINE, GOOD)
     with pytest.raises(InputError, match=f"MLflow does not answer at {server.address}"):
-        versions.send(PIPELINE)
+        send.send(PIPELINE)
     assert kept.exists()
 
     server.start()
-    versions.send(PIPELINE)
+    send.send(PIPELINE)
     said = capsys.readouterr().out
     assert "Better than version 1" in said
     assert f"{server.address}/#/experiments/" in said
@@ -126,12 +128,12 @@ def test_a_server_that_goes_away_before_or_after_the_training_is_told_in_a_sente
 
     monkeypatch.setattr(record, "begin", away(begin))
     with pytest.raises(UnrecordedError, match=f"{server.address} no longer answers .the connection failed."):
-        run.train(PIPELINE, WEAK)
+        train.train(PIPELINE, WEAK)
     monkeypatch.setattr(record, "begin", begin)
     server.start()
     monkeypatch.setattr(record, "announce", away(announce))
     with pytest.raises(UnrecordedError, match="this run is not all recorded"):
-        run.train(PIPELINE, WEAK)
+        train.train(PIPELINE, WEAK)
     server.start()
     assert registry.champion("blobs-demo").number == 1, "all but the end of its run was recorded"
 
@@ -139,8 +141,8 @@ def test_a_server_that_goes_away_before_or_after_the_training_is_told_in_a_sente
 @pytest.mark.slow
 def test_every_command_works_with_a_server_as_with_a_store_of_ones_own(server, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    run.train(PIPELINE, GOOD)
-    run.train(PIPELINE, replace(GOOD, seed=1))
+    train.train(PIPELINE, GOOD)
+    train.train(PIPELINE, replace(GOOD, seed=1))
     second = registry.find("blobs-demo", "2")
     assert (second.tags["decision"], second.tags["verdict"]) == ("challenger", "equal")
     assert sent_artifacts(second) == sent_artifacts(registry.find("blobs-demo", "1"))
@@ -152,7 +154,7 @@ def test_every_command_works_with_a_server_as_with_a_store_of_ones_own(server, c
     assert registry.champion("blobs-demo").number == 1
     table = PIPELINE.demo.make(1).assign(subject=lambda rows: rows["subject"] + 10_000)
     table.to_csv("new.csv", index=False)
-    assess.evaluate(PIPELINE, data="new.csv", name="blobs-demo")
+    evaluate.evaluate(PIPELINE, data="new.csv", name="blobs-demo")
     assert "evaluated" in capsys.readouterr().out
     predict.predict(PIPELINE, data="new.csv", out="told.csv", name="blobs-demo")
     assert len(pd.read_csv("told.csv")) == len(table)

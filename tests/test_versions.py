@@ -6,8 +6,10 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipelines.core import conclude, promote, record, registry, run, versions
-from pipelines.core.pipeline import InputError, Settings, UnrecordedError, discover
+from pipelines.core.commands import send, train, versions
+from pipelines.core.contract import InputError, Settings, UnrecordedError, discover
+from pipelines.core.review import promotion, record
+from pipelines.core.store import registry
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
 GOOD = Settings(epochs=3, learning_rate=0.02, batch_size=128)
@@ -90,17 +92,17 @@ def test_rolling_back_twice_goes_back_two_and_marks_what_was_left(registered, ca
 
 def test_nothing_to_send_is_said(store):
     with pytest.raises(InputError, match="no training of blobs waits"):
-        conclude.send(PIPELINE)
+        send.send(PIPELINE)
 
 
 @pytest.mark.slow
 def test_who_finishes_second_is_compared_with_who_finished_first(store, monkeypatch):
     """While the third version is judged against the first, the second becomes champion."""
-    run.train(PIPELINE, WEAK)
-    run.train(PIPELINE, GOOD)
+    train.train(PIPELINE, WEAK)
+    train.train(PIPELINE, GOOD)
     first, second = (registry.find("blobs-demo", number) for number in "12")
     registry.crown(first)
-    decide, kinds = promote.decide, []
+    decide, kinds = promotion.decide, []
 
     def interrupted(outcome, version, champion, looks):
         decision = decide(outcome, version, champion, looks)
@@ -109,8 +111,8 @@ def test_who_finishes_second_is_compared_with_who_finished_first(store, monkeypa
             registry.crown(second)
         return decision
 
-    monkeypatch.setattr(promote, "decide", interrupted)
-    run.train(PIPELINE, replace(GOOD, seed=1))
+    monkeypatch.setattr(promotion, "decide", interrupted)
+    train.train(PIPELINE, replace(GOOD, seed=1))
     assert kinds == [(1, "champion"), (2, "challenger")]
     assert registry.champion("blobs-demo").number == 2
     tags = registry.find("blobs-demo", "3").tags
@@ -130,11 +132,11 @@ def test_a_training_that_the_store_does_not_take_is_kept_and_sent_once(store, mo
 
     monkeypatch.setattr(record, at, faulty)
     with pytest.raises(UnrecordedError, match=r"the disk is full.*roc_auc 0\..*pipelines send blobs"):
-        run.train(PIPELINE, GOOD)
+        train.train(PIPELINE, GOOD)
     (kept,) = tmp_path.glob("mlruns/pending/blobs/*")
     assert registry.champion("blobs-demo") is None
     broken.clear()
-    versions.send(PIPELINE)
+    send.send(PIPELINE)
     assert not kept.exists()
     (found,) = store.search_runs([store.get_experiment_by_name("blobs").experiment_id])
     assert (found.info.status, found.info.run_id) == ("FINISHED", kept.stem)
@@ -154,14 +156,14 @@ def test_a_kept_training_makes_a_run_of_its_own_where_the_store_has_none_and_onl
     with monkeypatch.context() as patch:
         patch.setattr(record, "results", away)
         with pytest.raises(UnrecordedError):
-            run.train(PIPELINE, GOOD)
+            train.train(PIPELINE, GOOD)
     (begun,) = store.search_runs([store.get_experiment_by_name("blobs").experiment_id])
     with monkeypatch.context() as patch:
-        patch.setattr("pipelines.core.tracking.code_sha256", lambda pipeline: "other")
+        patch.setattr("pipelines.core.store.isolation.code_sha256", lambda pipeline: "other")
         with pytest.raises(InputError, match="made with other code"):
-            versions.send(PIPELINE)
-    monkeypatch.setattr("pipelines.core.tracking.holds", lambda run_id: False)
-    versions.send(PIPELINE)
+            send.send(PIPELINE)
+    monkeypatch.setattr("pipelines.core.store.tracking.holds", lambda run_id: False)
+    send.send(PIPELINE)
     sent = registry.champion("blobs-demo").run_id
     assert sent != begun.info.run_id
     assert [point.step for point in store.get_metric_history(sent, "val/loss")] == [1, 2, 3]

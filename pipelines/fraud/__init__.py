@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from pipelines.core import pipeline
-from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
+from pipelines.core import contract
+from pipelines.core.contract import Gate, Metric, Pipeline, Source
 
 
 @dataclass(frozen=True)
-class Settings(pipeline.Settings):
+class Settings(contract.Settings):
     """What the fraud pipeline can be told."""
 
     epochs: int = 10

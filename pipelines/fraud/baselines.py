@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part, Rows
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part, Rows
 from pipelines.fraud.history import CATEGORIES, LATEST, PAYMENT, entities
 
 Predict = Callable[[Part], np.ndarray]

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from pipelines.core import compact, tables
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.records import joined
-from pipelines.core.rows import Request, unlabelled
+from pipelines.core.contract import InputError
+from pipelines.core.data.dataset import joined
+from pipelines.core.data.requests import Request, unlabelled
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import chunks, tables
 from pipelines.fraud import Settings, demo
 
 TEST, VALIDATION = 0.2, 0.15  # shares of the time span, or of the rows where there is no time
@@ -401,17 +402,17 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
         if len(lost):
             told = f"{len(lost):,} payments of {history.name} cannot be read and are left out: {lost['error'].iloc[0]}"
             notes = (told,)
-    records = compact.joined(parts)
+    records = chunks.joined(parts)
     rows, note = unlabelled(records["label"].to_numpy()[before:])
     rows += before
     if facts["roles"]["id"] in held:
-        records, rows, twice = compact.once(records, rows, path.name)
+        records, rows, twice = chunks.once(records, rows, path.name)
         faults = pd.concat([faults, twice]).sort_index()
     yield Request(records.drop(columns="hash"), rows, faults, notes=(note, *notes))
 
 
-def _compact(path: Path, facts: dict) -> tuple[compact.Parts, pd.DataFrame, list[str]]:
-    """The payments of a file with what scoring reads of them, about 50 bytes each; see `compact.read`."""
+def _compact(path: Path, facts: dict) -> tuple[chunks.Parts, pd.DataFrame, list[str]]:
+    """The payments of a file with what scoring reads of them, about 50 bytes each; see `chunks.read`."""
     roles = facts["roles"]
     texts = [*roles["entities"], *facts["categorical"]]
     kinds = dict.fromkeys(["id", "label", *["time"] * bool(roles["time"]), *[roles["amount"]] * bool(roles["amount"])])
@@ -419,7 +420,7 @@ def _compact(path: Path, facts: dict) -> tuple[compact.Parts, pd.DataFrame, list
     needed = {column: required for column, (_, required) in columns(facts).items()}
     names = [name for name in (roles["id"], *texts) if name]
     told = partial(parse, facts=facts, origin=path.name)
-    return compact.read(path, needed, names, told, partial(named, facts=facts), kinds)
+    return chunks.read(path, needed, names, told, partial(named, facts=facts), kinds)
 
 
 def decode(records: pd.DataFrame, facts: dict) -> dict:

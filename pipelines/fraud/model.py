@@ -19,7 +19,7 @@ import numpy as np
 from keras import KerasTensor, layers, ops
 from sklearn.tree import DecisionTreeClassifier
 
-from pipelines.core.pipeline import Settings
+from pipelines.core.contract import Settings
 from pipelines.fraud.history import CATEGORIES, CHANNELS, LATEST, PAYMENT, STEPS, entities
 
 LOSS = keras.losses.BinaryCrossentropy()

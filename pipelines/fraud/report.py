@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipelines.core import calibrate as calibration
-from pipelines.core import evaluate, figures
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation import calibration
+from pipelines.core.evaluation.bootstrap import Interval, bootstrap
+from pipelines.core.evaluation.metrics import Curried, average_precision, brier, roc_auc
+from pipelines.core.report import classes, figures
 from pipelines.fraud.baselines import baselines
 from pipelines.fraud.history import entities
 
 if TYPE_CHECKING:
-    from pipelines.core.run import Outcome
+    from pipelines.core.training.trial import Outcome
 
 __all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
 
@@ -27,9 +29,9 @@ HOURS = {"0 to 6 h": 0, "6 to 12 h": 6, "12 to 18 h": 12, "18 to 24 h": 18}
 MISSES = 20
 
 
-def metrics(part: Part) -> dict[str, evaluate.Curried]:
+def metrics(part: Part) -> dict[str, Curried]:
     """Average precision, area under the ROC curve and, where the payments have cards and days, card precision."""
-    found = {"average_precision": evaluate.average_precision, "roc_auc": evaluate.roc_auc}
+    found = {"average_precision": average_precision, "roc_auc": roc_auc}
     roles = part.records.attrs["roles"]
     if roles["time"] and roles["entities"]:
         days, cards = part.frame["time"].dt.normalize(), part.frame[roles["entities"][0]]
@@ -126,7 +128,7 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     part, probability, roles = outcome.headline, outcome.headline_scores, outcome.facts["roles"]
     labels, weights, threshold = part.labels, part.weights, outcome.facts["threshold"]
     models = {name: values[outcome.counted] for name, values in outcome.baselines.items() if name != "prevalence"}
-    yield "precision and recall", figures.pr_curve(labels, {"network": probability} | models, weights)
+    yield "precision and recall", classes.pr_curve(labels, {"network": probability} | models, weights)
     yield from _at_budget(part, probability >= threshold, roles)
     if roles["time"]:
         yield (
@@ -138,10 +140,13 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
         curve = calibration.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
         yield (
             "cost against threshold",
-            figures.cost_against_threshold(curve, threshold, "cost of missed frauds and of alerts"),
+            classes.cost_against_threshold(curve, threshold, "cost of missed frauds and of alerts"),
         )
-    yield "reliability", figures.reliability(labels, outcome.outputs.ravel()[outcome.counted], probability, weights)
-    yield "brier", evaluate.brier(labels, probability)(weights)
+    yield (
+        "reliability",
+        classes.reliability(labels, outcome.outputs.ravel()[outcome.counted], probability, weights),
+    )
+    yield "brier", brier(labels, probability)(weights)
     yield "expected_calibration_error", calibration.expected_calibration_error(labels, probability, weights)
 
     every = outcome.parts["test"]
@@ -224,14 +229,14 @@ def _slices(outcome: "Outcome") -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["slice", "part", "rows", "frauds", "share of frauds", "interval"])
 
 
-def _average_precision(part: Part, scores: np.ndarray, clusters: Sequence[str]) -> evaluate.Interval | None:
+def _average_precision(part: Part, scores: np.ndarray, clusters: Sequence[str]) -> Interval | None:
     """The network's average precision with its interval; None where too few frauds are independent of one another."""
     frauds = part.frame[part.labels == 1]
     if min([len(frauds), *(frauds[column].nunique() for column in clusters)]) < FEWEST_FRAUDS:
         return None
     ties = {column: part.frame[column] for column in clusters}
-    metric = {"average_precision": evaluate.average_precision}
-    drawn = evaluate.bootstrap(metric, part.labels, {"network": scores}, part.weights, ties, count=200)
+    metric = {"average_precision": average_precision}
+    drawn = bootstrap(metric, part.labels, {"network": scores}, part.weights, ties, count=200)
     return drawn.interval("network", "average_precision")
 
 

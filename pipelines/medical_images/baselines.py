@@ -10,9 +10,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.core import classes
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
+from pipelines.core.tasks import classification
 
 MOST = 20_000
 """Training images that a baseline is fitted on."""
@@ -26,13 +26,15 @@ CELLS, DIRECTIONS = 4, 8  # cells on a side, and directions of a gradient, in th
 BLOCK = 2_000  # images at once
 
 
-def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, classes.Predict]]:
+def baselines(
+    facts: dict, settings: Settings, train: Part, validation: Part
+) -> Iterator[tuple[str, classification.Predict]]:
     """Yields (name, predict); predict gives probabilities, (n,) of the second of two classes, else (n, classes).
 
     Each is fitted in several settings, of which the validation images choose one, as they do for the network.
     """
     train = train.sample(MOST, settings.seed)
-    yield "prevalence", classes.prevalence(train, len(facts["classes"]))
+    yield "prevalence", classification.prevalence(train, len(facts["classes"]))
 
     pixels = _pixels(train)
     components = PCA(min(COMPONENTS, *pixels.shape, len(train) - 1), random_state=0)
@@ -42,11 +44,11 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         return reduce.transform(_pixels(part))
 
     regressions = [LogisticRegression(C=strength, max_iter=1000) for strength in REGULARISATIONS]
-    yield "logistic_regression", classes.chosen(regressions, reduced, train, validation)
+    yield "logistic_regression", classification.chosen(regressions, reduced, train, validation)
     nearest = [KNeighborsClassifier(count, weights="distance") for count in NEIGHBOURS if count < len(train)]
-    yield "nearest_neighbours", classes.chosen(nearest, reduced, train, validation)
-    boosted = classes.boosted(RATES, 300, 15, 20, settings.seed)
-    yield "trees", classes.chosen(boosted, _features, train, validation)
+    yield "nearest_neighbours", classification.chosen(nearest, reduced, train, validation)
+    boosted = classification.boosted(RATES, 300, 15, 20, settings.seed)
+    yield "trees", classification.chosen(boosted, _features, train, validation)
 
 
 def _blocks(part: Part) -> Iterator[np.ndarray]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.core import decoded, files, sources, tables
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.records import grown, joined, relabelled
-from pipelines.core.rows import Gathered, Request, Rows
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import Gathered, Rows
+from pipelines.core.data.dataset import grown, joined, relabelled
+from pipelines.core.data.requests import Request
+from pipelines.core.data.splits import Splits
+from pipelines.core.reading import folders, media, sources, tables
 from pipelines.medical_images import Settings, demo, images
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the images, where the data do not say which are which
@@ -142,7 +144,7 @@ def read_all(parts: Sequence[tuple[Path | None, Settings]]) -> pd.DataFrame:
 
 def _listed(folder: Path, notes: list[str]) -> pd.DataFrame:
     """The images in a folder of one folder a class, these perhaps below train, val and test."""
-    listing = files.in_folders(folder, SUFFIXES, "images", notes)
+    listing = folders.in_folders(folder, SUFFIXES, "images", notes)
     listing = listing[listing["class"] != ""].reset_index(drop=True)  # a picture beside the folders is none of them
     if listing.empty:
         raise InputError(f"{folder} holds no images in folders: expected one folder for each class.")
@@ -165,7 +167,7 @@ def _tabled(path: Path) -> pd.DataFrame:
         tables.refuse(table["group"], table["group"].isna(), "a patient or source", path.name)
         listing["group"] = table["group"].astype(str).to_numpy()
     if "split" in table:
-        sides = table["split"].astype("str").map(files.side)
+        sides = table["split"].astype("str").map(folders.side)
         tables.refuse(table["split"], sides == "", "train, val or test", path.name)
         listing["side"] = sides.to_numpy()
     return listing
@@ -205,7 +207,7 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
     """The images of a MedMNIST-style archive, `train_images` and `train_labels`, and so for val and test."""
     folder = sources.unpack(path, cache)
     parts = {}
-    for side, begin in zip(files.SIDES, ("train", "val", "test"), strict=True):
+    for side, begin in zip(folders.SIDES, ("train", "val", "test"), strict=True):
         for kind in ("images", "labels"):
             try:
                 parts[side, kind] = np.load(folder / f"{begin}_{kind}.npy", mmap_mode="r")
@@ -221,10 +223,10 @@ def _from_arrays(path: Path, cache: Path, settings: Settings) -> pd.DataFrame:
                 f"{path.name}, '{begin}_labels': expected one whole number for each of {len(pixels):,} images. "
                 f"Received: {labels.dtype} of shape {labels.shape}."
             )
-    stored = _stored([parts[side, "images"] for side in files.SIDES], folder, settings.size)
-    labels = np.concatenate([np.ravel(parts[side, "labels"]) for side in files.SIDES])
+    stored = _stored([parts[side, "images"] for side in folders.SIDES], folder, settings.size)
+    labels = np.concatenate([np.ravel(parts[side, "labels"]) for side in folders.SIDES])
     names = CLASSES.get(settings.data, ())
-    side = np.repeat(files.SIDES, [len(parts[side, "images"]) for side in files.SIDES])
+    side = np.repeat(folders.SIDES, [len(parts[side, "images"]) for side in folders.SIDES])
     listing = pd.DataFrame({"id": [f"{side}-{n}" for n, side in enumerate(side)], "side": side})
     listing["class"] = [names[label] if label < len(names) else str(label) for label in labels]
     return _records(listing, stored, stored.filename, [])
@@ -292,14 +294,14 @@ def split(records: pd.DataFrame, settings: Settings) -> Splits:
     if drawn:
         _refuse_small(records, side == "train", group, classes)
         _draw(side, records["label"].to_numpy(), group, {name: SHARES[name] for name in drawn})
-    for name in files.SIDES:
+    for name in folders.SIDES:
         missing = set(range(len(classes))) - set(records["label"][side == name])
         if missing:
             raise InputError(f"No image of class '{classes[min(missing)]}' is in {name}: expected some of every class.")
-    rule = f"as the data name {', '.join(name for name in files.SIDES if name in named)}" if named else ""
+    rule = f"as the data name {', '.join(name for name in folders.SIDES if name in named)}" if named else ""
     how = "at random by class" + (", whole groups together" if "group" in records else "")
     rule += f"{'; ' if rule else ''}{' and '.join(drawn)} drawn {how}" if drawn else ""
-    train, validation, test = (np.flatnonzero(side == name) for name in files.SIDES)
+    train, validation, test = (np.flatnonzero(side == name) for name in folders.SIDES)
     return replace(judged(records, test), train=train, validation=validation, rule=rule)
 
 
@@ -400,7 +402,7 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
         InputError: for a missing column, and for the first image that cannot be read.
     """
     convert = partial(images.convert, size=facts["size"], channels=facts["channels"])
-    return decoded.requested(table, "image", "image", images.KIND, convert)
+    return media.requested(table, "image", "image", images.KIND, convert)
 
 
 def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
@@ -413,21 +415,21 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
     if path is None:
         table, pixels = demo.make(seed=0)
         fit = partial(images.fitted, size=size, channels=channels)
-        yield from decoded.requests(table["id"], pixels, "image", fit, "All images are scored.")
+        yield from media.requests(table["id"], pixels, "image", fit, "All images are scored.")
     elif path.suffix == ".npz":
         stored = _arrays(path)
         places = [(name, n) for name, pixels in stored.items() for n in range(len(pixels))]
-        ids = pd.Series([f"{files.side(name) or name}-{at}" for at, (name, _) in enumerate(places)])
+        ids = pd.Series([f"{folders.side(name) or name}-{at}" for at, (name, _) in enumerate(places)])
 
         def stored_image(place: tuple[str, int]) -> np.ndarray:
             image = np.asarray(stored[place[0]][place[1]])
             return images.fitted(image.reshape(*image.shape[:2], -1), size, channels)
 
-        yield from decoded.requests(ids, places, "image", stored_image, f"All images of {path.name} are scored.")
+        yield from media.requests(ids, places, "image", stored_image, f"All images of {path.name} are scored.")
     else:
-        listing, note = files.listed(path, SUFFIXES, "images", "label")
+        listing, note = folders.listed(path, SUFFIXES, "images", "label")
         convert = partial(images.convert, size=size, channels=channels)
-        yield from decoded.of_files(listing, images.KIND, "image", convert, note)
+        yield from media.of_files(listing, images.KIND, "image", convert, note)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -435,7 +437,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     unpacked = sources.unpack(path, _cache())
     folder = unpacked if unpacked.is_dir() else unpacked.parent  # of a single array
     found = {file.stem.removesuffix("_images"): file for file in sorted(folder.glob("*images.npy"))}
-    order = sorted(found, key=lambda name: [*files.SIDES, ""].index(files.side(name)))
+    order = sorted(found, key=lambda name: [*folders.SIDES, ""].index(folders.side(name)))
     if not found:
         raise InputError(f"{path.name}: expected an array 'images'. Received: none whose name ends so.")
     arrays = {name: np.load(found[name], mmap_mode="r") for name in order}

@@ -26,14 +26,14 @@ from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, convert_color_space, get_decoder
 
-from pipelines.core import decoded
-from pipelines.core.decoded import BadFile
-from pipelines.core.rows import Rows
+from pipelines.core.data.arrays import Rows
+from pipelines.core.reading import media
+from pipelines.core.reading.media import BadFile
 
 CACHE = 2  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
 MOST_PIXELS = 64_000_000  # of one image; in DICOM, samples count
 FACTS = np.dtype([("digest", "u8"), ("width", "i8"), ("height", "i8"), ("grey", "?")])
-KIND = decoded.Kind("images", "an image file", 512_000_000, FACTS)
+KIND = media.Kind("images", "an image file", 512_000_000, FACTS)
 SMALLEST, LARGEST = 28, 128  # pixels on a side that `load` chooses between
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*")
@@ -301,7 +301,7 @@ def convert(data: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple]:
 def load(
     files: Sequence[Path], folder: Path, size: int, channels: int, most_bad: float
 ) -> tuple[np.memmap, pd.DataFrame]:
-    """The good images among `files`, in order, and a row of facts on every file, as in `decoded.load`.
+    """The good images among `files`, in order, and a row of facts on every file, as in `media.load`.
 
     Args:
         files: image files.
@@ -319,14 +319,14 @@ def load(
         InputError: there are no files, or all or more than `most_bad` of them are bad.
     """
     with warnings.catch_warnings(action="ignore"):  # threads undo each other's filters; the outermost keeps them in
-        contents, sides = zip(*decoded.contents(files, KIND, _shorter_side), strict=True)
+        contents, sides = zip(*media.contents(files, KIND, _shorter_side), strict=True)
         size = size or int(np.clip(np.median([side for side in sides if side] or [0]), SMALLEST, LARGEST))
 
         def trim(images: np.ndarray, table: pd.DataFrame) -> np.ndarray:
             # The first of three equal channels is, to the bit, what fitting to one channel gives.
             return images[..., :1] if not channels and table["grey"].all() else images
 
-        pixels, table = decoded.load(
+        pixels, table = media.load(
             files,
             folder,
             KIND,

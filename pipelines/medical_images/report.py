@@ -7,15 +7,17 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pipelines.core import calibrate as calibration
-from pipelines.core import classes, evaluate, figures
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Gathered, Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Gathered, Part
+from pipelines.core.evaluation import calibration
+from pipelines.core.evaluation.metrics import Curried, accuracy, roc_auc
+from pipelines.core.report import classes, figures
+from pipelines.core.tasks import classification
 from pipelines.medical_images import images
 from pipelines.medical_images.baselines import baselines
 
 if TYPE_CHECKING:
-    from pipelines.core.run import Outcome
+    from pipelines.core.training.trial import Outcome
 
 __all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
 
@@ -25,9 +27,9 @@ NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; d
 LISTED = 50  # pairs of near duplicates
 
 
-def metrics(part: Part) -> dict[str, evaluate.Curried]:
+def metrics(part: Part) -> dict[str, Curried]:
     """Area under the ROC curve (of each class against the rest, their mean, beyond two) and accuracy."""
-    return {"roc_auc": evaluate.roc_auc, "accuracy": evaluate.accuracy}
+    return {"roc_auc": roc_auc, "accuracy": accuracy}
 
 
 def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
@@ -47,7 +49,7 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     learnt["quantile"] = float(given[rank - 1]) if rank <= len(given) else 1.0
 
     wrong = probability.argmax(axis=1) != labels
-    learnt["sure"] = classes.sure_from(probability.max(axis=1), wrong, settings.wanted_error)
+    learnt["sure"] = classification.sure_from(probability.max(axis=1), wrong, settings.wanted_error)
     if probability.shape[1] == 2:
         negatives = scores(outputs, learnt)[labels == 0]
         learnt["threshold"] = calibration.threshold_at_rate(negatives, 1 - settings.specificity)
@@ -56,13 +58,13 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
 
 def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
-    probability = classes.as_scores(outputs.astype(np.float64))
+    probability = classification.as_scores(outputs.astype(np.float64))
     return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
 
 
 def _distribution(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities of every class, float64 (n, classes)."""
-    return classes.distribution(scores(outputs, facts))
+    return classification.distribution(scores(outputs, facts))
 
 
 def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
@@ -93,11 +95,14 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
     before, after = _distribution(outcome.outputs, {}), _distribution(outcome.outputs, facts)
     decided = after.argmax(axis=1)
 
-    yield "confusion", figures.confusion(classes.confusion(labels, after), names)
+    yield "confusion", classes.confusion(classes.confusion_matrix(labels, after), names)
     inside = _sets(after, facts)
     yield "table of classes", _by_class(labels, after, inside, names)
     if len(names) == 2:
-        yield "roc curve", figures.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights)
+        yield (
+            "roc curve",
+            classes.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights),
+        )
         alert = outcome.scores >= facts["threshold"]
         at = f"specificity_{100 * settings.specificity:.0f}"
         yield f"sensitivity_at_{at}", float(alert[labels == 1].mean())

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.core import pipeline
-from pipelines.core.pipeline import Gate, Metric, Pipeline, Source
+from pipelines.core import contract
+from pipelines.core.contract import Gate, Metric, Pipeline, Source
 
 
 @dataclass(frozen=True)
-class Settings(pipeline.Settings):
+class Settings(contract.Settings):
     """What the speech command pipeline can be told."""
 
     epochs: int = 30

@@ -22,9 +22,9 @@ import soundfile
 import soxr
 from scipy import fft
 
-from pipelines.core import decoded
-from pipelines.core.decoded import BadFile
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading import media
+from pipelines.core.reading.media import BadFile
 
 CACHE = 1  # version of what is stored; raise it whenever `decode` or `fitted` give something else
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
@@ -34,7 +34,7 @@ MOST_SECONDS = 60  # of a clip
 MOST_NOISE_SECONDS = 3_600  # of a recording of background noise
 MOST_STREAM_SECONDS = 86_400  # of a recording to listen to
 FACTS = np.dtype([("digest", "u8"), ("seconds", "f8"), ("silent", "?"), ("clipped", "?"), ("short", "?")])
-KIND = decoded.Kind("recordings", "a sound file", 64_000_000, FACTS)
+KIND = media.Kind("recordings", "a sound file", 64_000_000, FACTS)
 FRAMES = 1 << 16  # read at once
 UNTOLD = 1 << 62  # frames, from which on the library means that the header does not tell; it cannot read these
 SILENT = 1e-3  # of full scale: a clip without a louder sample is silent
@@ -213,7 +213,7 @@ def convert(data: bytes, sample_rate: int, samples: int) -> tuple[np.ndarray, tu
 def load(
     files: Sequence[Path], folder: Path, sample_rate: int, samples: int, most_bad: float
 ) -> tuple[np.memmap, pd.DataFrame]:
-    """The good clips among `files`, in order, and a row of facts on every file, as in `decoded.load`.
+    """The good clips among `files`, in order, and a row of facts on every file, as in `media.load`.
 
     Args:
         files: recordings.
@@ -230,9 +230,9 @@ def load(
     Raises:
         InputError: there are no files, or all or more than `most_bad` of them are bad.
     """
-    contents = [content for content, _ in decoded.contents(files, KIND)]
+    contents = [content for content, _ in media.contents(files, KIND)]
     key = (CACHE, sample_rate, samples, contents)
-    return decoded.load(files, folder, KIND, key, partial(convert, sample_rate=sample_rate, samples=samples), most_bad)
+    return media.load(files, folder, KIND, key, partial(convert, sample_rate=sample_rate, samples=samples), most_bad)
 
 
 def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
@@ -242,7 +242,7 @@ def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with decoded.opened(file) as stream, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with media.opened(file) as stream, tempfile.TemporaryDirectory(dir=folder) as scratch:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
             path = folder / f"noise-{hashlib.sha256(repr((CACHE, sample_rate, content)).encode()).hexdigest()}.npy"
             if path.exists():
@@ -261,7 +261,7 @@ def load_noise(file: Path, folder: Path, sample_rate: int) -> Path:
 def streamed(file: Path, sample_rate: int) -> Iterator[np.ndarray]:
     """A recording of up to a day in blocks, int16 (m,), at `sample_rate` in Hz. Raises InputError for a bad one."""
     try:
-        with decoded.opened(file) as stream:
+        with media.opened(file) as stream:
             yield from _resampled(stream, sample_rate, MOST_STREAM_SECONDS)
     except BadFile as fault:
         raise InputError(f"{file} is no recording to listen to: {fault}.") from None

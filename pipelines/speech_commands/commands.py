@@ -30,14 +30,14 @@ def listen(arguments: Sequence[str]) -> int:
     """Slides a registered recogniser over a recording; see `Listen`."""
     asked = tyro.cli(Listen, args=arguments, prog="pipelines speech_commands listen")
 
-    from pipelines.core import device
+    from pipelines.core.training import device
 
     with device.quiet():
-        from pipelines.core import registry, scorer, tracking
+        from pipelines.core.store import isolation, registry, tracking
         from pipelines.speech_commands import audio, report, stream
 
         tracking.connect()
-        recogniser = scorer.load(registry.find(asked.name, asked.version).uri)
+        recogniser = isolation.load(registry.find(asked.name, asked.version).uri)
     facts = recogniser.facts
     rate, samples = facts["sample_rate"], facts["samples"]
 

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from pipelines.core import decoded, evaluate, files
-from pipelines.core.files import SIDES
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.records import grown, told_apart
-from pipelines.core.rows import Gathered, Part, Request, Rows
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import Gathered, Part, Rows
+from pipelines.core.data.dataset import grown, told_apart
+from pipelines.core.data.requests import Request
+from pipelines.core.data.splits import Splits, halves
+from pipelines.core.reading import folders, media
+from pipelines.core.reading.folders import SIDES
 from pipelines.speech_commands import Settings, audio, demo
 from pipelines.speech_commands.listing import NOISE, SILENCE, SUFFIXES, UNKNOWN, listed, noises
 
 if TYPE_CHECKING:
-    from pipelines.core.batches import Augment
+    from pipelines.core.training.batches import Augment
 
 SHARES = {"test": 0.2, "validation": 0.15}  # of the recordings, where the data do not say which are which
 FIXED = ("sample_rate", "samples")
@@ -427,7 +429,7 @@ def _covers(records: pd.DataFrame, side: np.ndarray) -> bool:
     labels = records["label"].to_numpy()
     train, validation, test = (np.flatnonzero(side == name) for name in SIDES)
     wanted = set(labels[side != "none"])
-    return all(wanted == set(labels[rows]) for rows in (train, test, *evaluate.halves(records, validation)))
+    return all(wanted == set(labels[rows]) for rows in (train, test, *halves(records, validation)))
 
 
 # ------------------------------------------------------------------------------------------------- learn, decode, ask
@@ -472,7 +474,7 @@ def parse(table: pd.DataFrame, facts: dict) -> pd.DataFrame:
         InputError: for a missing column, and for the first recording that cannot be read.
     """
     convert = partial(audio.convert, sample_rate=facts["sample_rate"], samples=facts["samples"])
-    return decoded.requested(table, "audio", "clip", audio.KIND, convert)
+    return media.requested(table, "audio", "clip", audio.KIND, convert)
 
 
 def requests(path: Path | None, history: Path | None, facts: dict, settings: Settings) -> Iterator[Request]:
@@ -486,11 +488,11 @@ def requests(path: Path | None, history: Path | None, facts: dict, settings: Set
         cache = Path.cwd() / "data" / "speech_commands" / "cache"
         [(table, clips)], _ = _demo(cache, rate, samples, settings, [])
         clips = np.load(clips, mmap_mode="r")[table.index]
-        yield from decoded.requests(table["id"], clips, "clip", np.asarray, "All clips are scored.")
+        yield from media.requests(table["id"], clips, "clip", np.asarray, "All clips are scored.")
         return
-    listing, note = files.listed(path, SUFFIXES, "recordings", "class", {NOISE})
+    listing, note = folders.listed(path, SUFFIXES, "recordings", "class", {NOISE})
     convert = partial(audio.convert, sample_rate=rate, samples=samples)
-    yield from decoded.of_files(listing, audio.KIND, "clip", convert, note)
+    yield from media.of_files(listing, audio.KIND, "clip", convert, note)
 
 
 def columns(facts: dict) -> dict[str, tuple[str, bool]]:

@@ -21,7 +21,7 @@ import soxr
 from scipy import fft
 from scipy.signal import oaconvolve
 
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
 from pipelines.speech_commands.audio import integers, loudest, mixed, noise
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.core import files, tables
-from pipelines.core.pipeline import InputError
+from pipelines.core.contract import InputError
+from pipelines.core.reading import folders, tables
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus"}
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
@@ -37,7 +37,7 @@ def listed(path: Path, name_pattern: str, notes: list[str]) -> tuple[pd.DataFram
     if path.is_file() or _tables(path):
         listing, folder = _tabled(path)
     else:
-        listing = files.in_folders(path, SUFFIXES, f"recordings ({', '.join(sorted(SUFFIXES))})", notes, {NOISE})
+        listing = folders.in_folders(path, SUFFIXES, f"recordings ({', '.join(sorted(SUFFIXES))})", notes, {NOISE})
         listing, folder = listing.rename(columns={"class": "word"}), path
     return _as_published(_named(listing, name_pattern, notes), folder, notes), folder
 
@@ -49,7 +49,7 @@ def noises(folder: Path) -> list[Path]:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.csv") if files.side(file.stem))
+    return sorted(file for file in folder.glob("*.csv") if folders.side(file.stem))
 
 
 def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
@@ -68,9 +68,9 @@ def _tabled(path: Path) -> tuple[pd.DataFrame, Path]:
         if "speaker" in table:
             listing["group"] = table["speaker"].astype(str).to_numpy()
         if path.is_dir():
-            listing["side"] = files.side(file.stem)
+            listing["side"] = folders.side(file.stem)
         elif "split" in table:
-            sides = table["split"].astype("str").map(files.side)
+            sides = table["split"].astype("str").map(folders.side)
             tables.refuse(table["split"], sides == "", "train, val or test", file.name)
             listing["side"] = sides.to_numpy()
         listings.append(listing)

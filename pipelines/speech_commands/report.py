@@ -14,17 +14,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipelines.core import calibrate as calibration
-from pipelines.core import classes, evaluate, export, figures
-from pipelines.core.batches import predict
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation import calibration
+from pipelines.core.evaluation.metrics import Curried, accuracy, log_loss
+from pipelines.core.report import classes, figures
+from pipelines.core.serving import litert
+from pipelines.core.tasks import classification
+from pipelines.core.training.batches import predict
 from pipelines.speech_commands import audio, data, model, stream
 
 if TYPE_CHECKING:
     import keras
 
-    from pipelines.core.trial import Outcome
+    from pipelines.core.training.trial import Outcome
 
 MOST = 20_000
 """Training clips that a baseline is fitted on."""
@@ -36,22 +39,24 @@ HEARD = 300  # clips that noise is tried on
 PLAYED = 6  # of the worst mistakes
 
 
-def metrics(part: Part) -> dict[str, evaluate.Curried]:
+def metrics(part: Part) -> dict[str, Curried]:
     """Share of clips of which the likeliest class is the right one, and the log loss."""
-    return {"accuracy": evaluate.accuracy, "log_loss": evaluate.log_loss}
+    return {"accuracy": accuracy, "log_loss": log_loss}
 
 
 # ---------------------------------------------------------------------------------------------------------- baselines
 
 
-def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, classes.Predict]]:
+def baselines(
+    facts: dict, settings: Settings, train: Part, validation: Part
+) -> Iterator[tuple[str, classification.Predict]]:
     """Yields (name, predict); predict gives probabilities, (n,) of the second of two classes, else (n, classes).
 
     They hear what the network hears, mean and deviation of its log-mel features over a clip, of the clip as it is and
     of its halves. Each is fitted in several settings, of which the validation clips choose one.
     """
     train = train.sample(MOST, settings.seed)
-    yield "prevalence", classes.prevalence(train, len(facts["classes"]))
+    yield "prevalence", classification.prevalence(train, len(facts["classes"]))
     listen = model.features(facts)
 
     @cache
@@ -65,9 +70,9 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
         make_pipeline(StandardScaler(), LogisticRegression(C=strength, tol=1e-3, max_iter=1000))
         for strength in REGULARISATIONS
     ]
-    yield "logistic_regression", classes.chosen(regressions, told, train, validation)
-    boosted = classes.boosted(RATES, 200, 8, 10, settings.seed)
-    yield "trees", classes.chosen(boosted, told, train, validation)
+    yield "logistic_regression", classification.chosen(regressions, told, train, validation)
+    boosted = classification.boosted(RATES, 200, 8, 10, settings.seed)
+    yield "trees", classification.chosen(boosted, told, train, validation)
 
 
 # -------------------------------------------------------------------------------------------- calibration, decisions
@@ -80,11 +85,11 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     wrong.
     """
     learnt: dict[str, Any] = {"calibration": calibration.learn(scores(outputs, {}), part.labels, part.weights)}
-    probability = classes.distribution(scores(outputs, learnt))
+    probability = classification.distribution(scores(outputs, learnt))
     decided = probability.argmax(axis=1)
     command = np.isin(decided, commands(part.records.attrs["classes"]))
     wrong = decided != part.labels
-    learnt["sure"] = classes.sure_from(probability.max(axis=1)[command], wrong[command], settings.wanted_error)
+    learnt["sure"] = classification.sure_from(probability.max(axis=1)[command], wrong[command], settings.wanted_error)
     return learnt
 
 
@@ -109,7 +114,7 @@ def hear(network: keras.Model, facts: dict, minutes: stream.Minutes) -> stream.H
 
 def listened(network: keras.Model, facts: dict, clips: np.ndarray) -> np.ndarray:
     """Calibrated probabilities (n, classes) of clips, int16 (n, samples)."""
-    return classes.distribution(scores(network.predict_on_batch({"clip": clips}), facts))
+    return classification.distribution(scores(network.predict_on_batch({"clip": clips}), facts))
 
 
 def commands(names: list[str]) -> list[int]:
@@ -119,7 +124,7 @@ def commands(names: list[str]) -> list[int]:
 
 def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
     """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
-    probability = classes.as_scores(outputs.astype(np.float64))
+    probability = classification.as_scores(outputs.astype(np.float64))
     return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
 
 
@@ -128,7 +133,7 @@ def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
 
     Silence and unknown words are never accepted, and no word that is less probable than the threshold.
     """
-    probability = classes.distribution(scores(outputs, facts))
+    probability = classification.distribution(scores(outputs, facts))
     decided, surest = probability.argmax(axis=1), probability.max(axis=1)
     accepted = np.isin(decided, commands(facts["classes"])) & (surest >= facts["sure"])
     return pd.DataFrame({"word": np.array(facts["classes"])[decided], "probability": surest, "accepted": accepted})
@@ -141,10 +146,10 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Figures, tables, numbers and files in reading order; see `Outcome`."""
     facts, settings, part = outcome.facts, outcome.settings, outcome.parts["test"]
     labels, names = part.labels, facts["classes"]
-    before = classes.distribution(scores(outcome.outputs, {}))
-    after = classes.distribution(outcome.scores)
+    before = classification.distribution(scores(outcome.outputs, {}))
+    after = classification.distribution(outcome.scores)
 
-    yield "confusion", figures.confusion(classes.confusion(labels, after), names)
+    yield "confusion", classes.confusion(classes.confusion_matrix(labels, after), names)
     yield "table of words", classes.table(labels, after, names, "clips")
     yield "accuracy in noise", figures.lines(
         in_noise(outcome.network, outcome.headline.sample(HEARD, 0), facts["sample_rate"]),
@@ -167,8 +172,8 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
         yield "worst mistakes", (worst := classes.mistakes(part, after, names))
         if settings.examples == "full":
             yield from _heard(outcome, worst.head(PLAYED))
-    if export.available():
-        content, given, milliseconds = export.litert(outcome.network, outcome.headline.sample(HEARD, 0))
+    if litert.available():
+        content, given, milliseconds = litert.litert(outcome.network, outcome.headline.sample(HEARD, 0))
         yield "network.tflite", content
         same = outcome.headline.sample(HEARD, 0).labels == given.argmax(axis=1)
         yield "litert_accuracy_of_a_sample", float(same.mean())
@@ -269,7 +274,7 @@ def in_noise(network: Any, part: Part, sample_rate: int, draws: int = 1) -> pd.D
 def _by_speaker(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Accuracy on the commands of each test speaker: the figure, and the spread."""
     part = outcome.headline
-    right = classes.distribution(outcome.headline_scores).argmax(axis=1) == part.labels
+    right = classification.distribution(outcome.headline_scores).argmax(axis=1) == part.labels
     shares = pd.Series(right).groupby(part.frame["group"].to_numpy()).agg(["mean", "size"]).sort_values("mean")
     yield "accuracy_of_worst_speaker", float(shares["mean"].iloc[0])
     yield "accuracy_of_median_speaker", float(shares["mean"].median())

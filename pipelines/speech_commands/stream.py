@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest, chi2
 
-from pipelines.core.pipeline import InputError
-from pipelines.core.rows import Part
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import Part
 from pipelines.speech_commands import Settings, audio, data, demo
 from pipelines.speech_commands.listing import UNKNOWN
 

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from pipelines.core import pipeline
-from pipelines.core.pipeline import Gate, Metric, Pipeline
+from pipelines.core import contract
+from pipelines.core.contract import Gate, Metric, Pipeline
 
 
 @dataclass(frozen=True)
-class Settings(pipeline.Settings):
+class Settings(contract.Settings):
     """What the stocks pipeline can be told."""
 
     epochs: int = 16

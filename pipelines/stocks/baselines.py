@@ -10,8 +10,8 @@ import numpy as np
 from scipy.signal import lfilter
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
 from pipelines.stocks.features import HAR, HAR_MARKET, HAR_POOLED, HORIZONS, MONTH, Days, channels, rolling_mean
 
 Forecast = Callable[[Part], np.ndarray]

@@ -11,9 +11,12 @@ import pandas as pd
 from pandas.api import types
 from pandas.util import hash_pandas_object
 
-from pipelines.core import evaluate, tables
-from pipelines.core.pipeline import InputError, Splits
-from pipelines.core.rows import Part, Request
+from pipelines.core.contract import InputError
+from pipelines.core.data.arrays import Part
+from pipelines.core.data.requests import Request
+from pipelines.core.data.splits import Splits
+from pipelines.core.evaluation.bootstrap import blocks
+from pipelines.core.reading import tables
 from pipelines.stocks import Settings, demo, features
 from pipelines.stocks.features import HORIZONS, MONTH, ahead, shifted
 
@@ -378,7 +381,7 @@ def _records(frame: pd.DataFrame) -> pd.DataFrame:
         **targets,
         label=np.where(known, targets["variance_1d"], -1.0),
         known_at=frame.groupby("ticker")["time"].shift(-EMBARGO),
-        block=evaluate.blocks(frame["time"], EMBARGO),
+        block=blocks(frame["time"], EMBARGO),
         digest=hash_pandas_object(frame[own], index=False),
     )
     return records.sort_values(["time", "ticker"], kind="stable", ignore_index=True)

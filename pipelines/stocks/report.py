@@ -10,18 +10,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pipelines.core import evaluate, figures, forecasts
-from pipelines.core.evaluate import Interval
-from pipelines.core.forecasts import Panel
-from pipelines.core.pipeline import Settings
-from pipelines.core.rows import Part
+from pipelines.core.contract import Settings
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation.bootstrap import Bootstrap, Interval, bootstrap
+from pipelines.core.evaluation.metrics import Curried
+from pipelines.core.report import figures
+from pipelines.core.tasks import forecasting
+from pipelines.core.tasks.forecasting import Panel
 from pipelines.stocks import trading
 from pipelines.stocks.baselines import baselines, historical_quantiles, qlike
 from pipelines.stocks.features import HAR, HAR_POOLED, HORIZONS, MONTH
 from pipelines.stocks.model import LEVELS, MEDIAN
 
 if TYPE_CHECKING:
-    from pipelines.core.trial import Outcome
+    from pipelines.core.training.trial import Outcome
 
 __all__ = ["baselines", "calibrate", "decide", "deficit", "metrics", "remarks", "report", "scores"]
 
@@ -58,7 +60,7 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
     return values[:, H:].reshape(len(values), H, len(LEVELS))
 
 
-def metrics(part: Part) -> dict[str, evaluate.Curried]:
+def metrics(part: Part) -> dict[str, Curried]:
     """QLIKE for each horizon, pooled over ticker-days, as a ratio to that of HAR; reads the first three scores."""
     reference = _har(part)
     return {f"qlike_ratio_har_{h}d": partial(_ratio, reference, place) for place, h in enumerate(HORIZONS)}
@@ -86,7 +88,7 @@ def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
     was 29 and 72 % worse in two earlier periods of the demo prices.
     """
     quantiles = _quantiles(outputs.astype(np.float64))
-    return {"widening": forecasts.widening(part.labels[:, H:], quantiles, LEVELS, COVERAGES).tolist()}
+    return {"widening": forecasting.widening(part.labels[:, H:], quantiles, LEVELS, COVERAGES).tolist()}
 
 
 def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
@@ -224,7 +226,7 @@ def by_ticker(outcome: Outcome, panel: Panel) -> tuple[pd.DataFrame, dict[str, I
     rows, intervals = [], {}
     for ticker, at in outcome.headline.frame.reset_index(drop=True).groupby("ticker").indices.items():
         own, har = panel.losses["network"][at], panel.losses["har"][at]
-        tested = forecasts.diebold_mariano(own[:, 0] - har[:, 0], HORIZONS[0])
+        tested = forecasting.diebold_mariano(own[:, 0] - har[:, 0], HORIZONS[0])
         rows.append((ticker, len(at), *(own.mean(axis=0) / har.mean(axis=0)), tested.p))
         ahead = tested.interval(0.95, unit=har[:, 0].mean())
         intervals[ticker] = Interval(1 + ahead.value, 1 + ahead.low, 1 + ahead.high)
@@ -261,7 +263,7 @@ def returns(outcome: Outcome, models: dict[str, np.ndarray]) -> pd.DataFrame:
     The CRPS skill is 1 less the ratio to the historical quantiles' score.
     """
     values = outcome.headline.labels[:, H:]
-    scored = {name: forecasts.crps(values, quantiles, LEVELS) for name, quantiles in models.items()}
+    scored = {name: forecasting.crps(values, quantiles, LEVELS) for name, quantiles in models.items()}
 
     def skill(place: int, labels: np.ndarray, scores: np.ndarray) -> Any:
         own, of_history = scores[:, place], scored["historical"][:, place]
@@ -273,12 +275,12 @@ def returns(outcome: Outcome, models: dict[str, np.ndarray]) -> pd.DataFrame:
         for name, quantiles in models.items():
             at, of = values[:, place], quantiles[:, place]
             losses = {
-                "pinball, %": 100 * forecasts.pinball(at, of, LEVELS).mean(),
+                "pinball, %": 100 * forecasting.pinball(at, of, LEVELS).mean(),
                 "CRPS, %": 100 * scored[name][:, place].mean(),
             }
             if skills:
                 losses["CRPS skill"] = skills.interval(name, str(h))
-            held = {f"within {c:.0%}": forecasts.inside(at, of, LEVELS, c).mean() for c in COVERAGES}
+            held = {f"within {c:.0%}": forecasting.inside(at, of, LEVELS, c).mean() for c in COVERAGES}
             rows.append({"horizon": h, "model": name} | losses | held)
     return pd.DataFrame(rows)
 
@@ -300,12 +302,12 @@ def direction(outcome: Outcome) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["horizon", "hit rate", "always up", "more than always up"])
 
 
-def _resampled(outcome: Outcome, metric: Callable, models: dict[str, np.ndarray]) -> evaluate.Bootstrap:
+def _resampled(outcome: Outcome, metric: Callable, models: dict[str, np.ndarray]) -> Bootstrap:
     """`metric(place, labels, scores)` of each model for each horizon, over resampled blocks of days."""
     part = outcome.headline
     named = {str(h): partial(metric, place) for place, h in enumerate(HORIZONS)}
     clusters = {name: part.frame[name] for name in outcome.splits.clusters}
-    return evaluate.bootstrap(named, part.labels, models, part.weights, clusters)
+    return bootstrap(named, part.labels, models, part.weights, clusters)
 
 
 def _realised(outcome: Outcome) -> Figure:
@@ -319,7 +321,7 @@ def _realised(outcome: Outcome) -> Figure:
 def _transform(outcome: Outcome, quantiles: np.ndarray) -> Figure:
     """How often returns fell between neighbouring quantiles, over how often they should."""
     values = outcome.headline.labels[:, H:]
-    found = {_days(h): forecasts.transform(values[:, k], quantiles[:, k], LEVELS) for k, h in enumerate(HORIZONS)}
+    found = {_days(h): forecasting.transform(values[:, k], quantiles[:, k], LEVELS) for k, h in enumerate(HORIZONS)}
     title = "Probability that was forecast for so low a return: a flat histogram is calibrated"
     return figures.histograms(found, [0, *LEVELS, 1], title, "forecast probability", "found / expected")
 

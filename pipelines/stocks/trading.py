@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipelines.core import figures
-from pipelines.core.evaluate import Interval
+from pipelines.core.evaluation.bootstrap import Interval
+from pipelines.core.report import figures
 from pipelines.stocks.features import HORIZONS
 
 if TYPE_CHECKING:
-    from pipelines.core.trial import Outcome
+    from pipelines.core.training.trial import Outcome
 
 TARGET = 0.10
 """Volatility a year of each ticker's share: as in Harvey, Hoyle, Korgaonkar et al. (2018), "The impact of volatility

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from pipelines.core.pipeline import InputError, Splits
+from pipelines.core.contract import InputError
+from pipelines.core.data.splits import Splits
 from toys.blobs import demo
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.core import calibrate as calibration
-from pipelines.core import evaluate
+from pipelines.core.evaluation import calibration
+from pipelines.core.evaluation.metrics import roc_auc
 
 
 def baselines(facts, settings, train, validation):
@@ -12,7 +12,7 @@ def baselines(facts, settings, train, validation):
 
 
 def metrics(part):
-    return {"roc_auc": evaluate.roc_auc}
+    return {"roc_auc": roc_auc}
 
 
 def calibrate(outputs, part, settings):

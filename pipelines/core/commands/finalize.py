@@ -1,0 +1,50 @@
+"""The end of the line, record → promote; and what becomes of a training that MLflow no longer takes."""
+
+from __future__ import annotations
+
+import os
+
+from pipelines.core.commands.pending import Trained, keep
+from pipelines.core.contract import UnrecordedError
+from pipelines.core.review import promotion, record
+from pipelines.core.store import registry, tracking
+from pipelines.core.training.trial import NETWORK
+
+
+def conclude(trained: Trained, champion: registry.Version | None) -> None:
+    """Records the training in its open run, registers the network, and crowns it if it is better than `champion`.
+
+    Where another version has become champion meanwhile, the decision is made again. May be called again for a run
+    that was recorded in part.
+
+    Raises:
+        UnrecordedError: if MLflow fails; the training is then kept in a file, which `send` records.
+    """
+    try:
+        _conclude(trained, champion)
+    except tracking.FAULTS as error:
+        pipeline, headline = trained.outcome.pipeline, trained.outcome.pipeline.headline.name
+        uri, figure = os.environ["MLFLOW_TRACKING_URI"], trained.outcome.bootstrap.interval(NETWORK, headline)
+        raise UnrecordedError(
+            f"MLflow at {uri} did not take the record of this training ({tracking.said(error)}). Its network"
+            f" ({headline} {figure}) and all results are kept in {keep(trained)}. Once MLflow answers again,"
+            f" `pipelines send {pipeline.name}` records it and decides about it."
+        ) from None
+
+
+def _conclude(trained: Trained, champion: registry.Version | None) -> None:
+    outcome, origin, run_id = trained.outcome, trained.origin, trained.run_id
+    trained.epochs.flush()
+    items = record.results(outcome, trained.drift)
+    version = record.version(outcome, origin, trained.name, run_id)
+    if champion is not None and champion.number == version.number:
+        return  # an earlier attempt got as far as the crown
+    report = tracking.report_at(run_id)
+    while True:
+        looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])
+        decision = promotion.decide(outcome, version, champion, looks)
+        title = record.finish(outcome, decision, version, origin, looks, items, run_id, trained.drift)
+        if registry.settle(version, champion, decision.kind == "champion"):
+            record.announce(outcome, decision, version, title, report)
+            return
+        champion = registry.champion(trained.name)

@@ -1,0 +1,133 @@
+"""`predict`: a version's decisions on new data, of any size, as a file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines.core.contract import InputError, Pipeline
+from pipelines.core.reading import sources
+from pipelines.core.training import device
+
+if TYPE_CHECKING:
+    from pipelines.core.reading.sources import Origin
+    from pipelines.core.store.registry import Version
+from pipelines.core.serving.batch import WRITERS
+
+FEWEST = 100
+"""Rows from which on scores are compared with those of test; with fewer, chance alone takes the index to 0.2."""
+
+
+def predict(
+    pipeline: Pipeline, *, data: str, out: str, history: str = "", model: str = "champion", name: str = ""
+) -> None:
+    """Writes the decisions of a registered version on new data to a file, whole or not at all.
+
+    Args:
+        pipeline: whose version it is.
+        data: What to score: a file, folder or archive of your own, the name of a public set, or demo.
+        out: File to write, .csv or .parquet: a row for each record, with its id, the decision and its probability.
+        history: File of what came before, such as past payments with their labels; where history counts.
+        model: Version to score with: champion, or a number.
+        name: Registered model; by default the pipeline's name, for demo and public data PIPELINE-DATA.
+
+    Raises:
+        InputError: for data that do not fit what the version was trained on, or none of which can be scored.
+    """
+    place, history = Path(out).expanduser(), history and str(Path(history).expanduser())
+    origin = sources.resolve(data, pipeline, Path.cwd())
+    _refuse_unfit(place, origin, history)
+    with device.quiet():
+        from pipelines.core.store import isolation, registry, tracking
+
+        tracking.connect()
+        registered = registry.registered_name(pipeline, pipeline.settings(name=name), origin)
+        version = registry.find(registered, model)
+        same_code = version.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
+        draft = Path(scratch, f"draft{place.suffix.lower()}")
+        asked = {"data": origin.name, "path": str(origin.path or ""), "history": history, "out": str(draft)}
+        about = {"name": version.name, "number": version.number}
+        found = isolation.carried(version.uri, same_code, "pipelines.core.serving.batch:write", **asked, **about)
+        draft.replace(place)
+    _log(pipeline, origin, version, found, {"out": str(place), "history": history})
+
+
+def _refuse_unfit(out: Path, origin: Origin, history: str) -> None:
+    if out.suffix.lower() not in WRITERS:
+        raise InputError(f"--out: expected a file that ends in {' or '.join(WRITERS)}. Received: {out}.")
+    if not out.parent.is_dir():
+        raise InputError(f"--out: expected a file in a folder that there is. Received: {out}.")
+    if history and not Path(history).is_file():
+        raise InputError(f"--history: expected a file that there is. Received: {history}.")
+    if out.exists() and any(read and out.samefile(read) for read in (origin.path, history)):
+        raise InputError(f"--out: expected another file than those that are read. Received: {out}.")
+
+
+# -------------------------------------------------------------------------------------------------------------- record
+
+
+def _log(
+    pipeline: Pipeline,
+    origin: Origin,
+    version: Version,
+    found: Mapping[str, Any],
+    files: Mapping[str, str],
+) -> None:
+    """Records what was scored as a run of its own, which is no look at a test set, and prints it."""
+    from pipelines.core.report import html
+    from pipelines.core.review import compatibility
+    from pipelines.core.store import tracking
+
+    scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
+    index = [compatibility.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
+    told = [
+        f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
+        f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",
+        *([f"{faults:,} rows could not be scored; the column `error` says why."] if faults else []),
+        *found["notes"],
+        _moved(index, scored, compatibility.WARN),
+    ]
+    title = f"{origin.name} · predict · {scored:,} rows"
+    with tracking.run(pipeline, title) as run_id:
+        tracking.set_tags({"kind": "predict", "pipeline": pipeline.name, "data": origin.name, "origin": origin.kind})
+        tracking.set_tags({"model": version.name, "version": str(version.number)})
+        read = {"data_sha256": origin.path, "history_sha256": files["history"]}
+        prints = {name: sources.sha256(Path(path)) if path else "" for name, path in read.items()}
+        tracking.log_params({"data": str(origin.path or origin.name), **files, **prints})
+        tracking.log_dataset(origin.name, "predict", prints["data_sha256"], str(origin.path or "demo"))
+        metrics = {"rows": scored + faults, "rows_scored": scored, "rows_with_errors": faults, "seconds": seconds}
+        if index and scored >= FEWEST:
+            metrics["score_drift"] = max(index)
+        tracking.log_metrics({f"predict/{name}": value for name, value in metrics.items()})
+        table = pd.DataFrame({"score": range(len(index)), "population stability index": index})
+        tracking.log_item("score_drift", table)
+        sections = [html.Section("Scores against those on test", [html.Exhibit(table)])]
+        tracking.log_text("report.html", html.render(title, "\n\n".join(told), sections if index else []))
+        tracking.rename(run_id, title, "\n\n".join(told))
+    console = Console()
+    console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
+    told = f"Written to {files['out']}. {tracking.report_at(run_id)}"
+    console.print(told, soft_wrap=True, highlight=False, markup=False)
+
+
+def _moved(index: Sequence[float], rows: int, far: float) -> str:
+    """How far the scores have moved since test, in a sentence."""
+    if not index:
+        return "How far scores have moved since test is not known: the version does not carry those of its test."
+    if rows < FEWEST:
+        return f"Too few rows to say how far scores have moved since test: {FEWEST} are needed."
+    told = f"Scores against those on test: population stability index {max(index):.3f}"
+    if max(index) < far:
+        return f"{told}, below {far:g}."
+    return (
+        f"BEWARE: {told}; from {far:g} on they have moved far. The data may be of another kind or time than those of "
+        "training, or their columns may mean something else: look before you act on the decisions."
+    )

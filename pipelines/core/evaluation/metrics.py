@@ -1,0 +1,114 @@
+"""Metrics: each a function of the weights, so that a bootstrap can call it hundreds of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pipelines.core.contract import InputError
+
+Curried = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], float]]
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+
+
+def finite(name: str, values: np.ndarray) -> np.ndarray:
+    """`values` as they came; raises InputError with the first position that holds no finite number."""
+    if not np.isfinite(values).all():
+        where = np.argwhere(~np.isfinite(values))[0]
+        raise InputError(f"{name}: expected finite numbers. Received: {values[tuple(where)]} in row {where[0]}.")
+    return values
+
+
+def _probabilities(name: str, scores: np.ndarray) -> np.ndarray:
+    outside = finite(name, scores)[(scores < 0) | (scores > 1)]
+    if outside.size:
+        raise InputError(f"{name} needs probabilities between 0 and 1. Received: {outside[0]}.")
+    return scores
+
+
+def _weighted_mean(values: np.ndarray) -> Callable[[np.ndarray], float]:
+    values = values.astype(np.float64)
+
+    def mean(weights: np.ndarray) -> float:
+        total = weights.sum()
+        return float(values @ weights / total) if total > 0 else np.nan
+
+    return mean
+
+
+def _ranking(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """weights -> (positives (K,), everything (2K + 1,)): summed weights along the K distinct scores of the positives.
+
+    Slot 2k + 1 of `everything` holds the rows that tie with the k-th lowest score of a positive, slot 2k the
+    negatives just below it. Neither average precision nor AUC needs to know more about a negative than its slot, so
+    one `bincount` over rows in their given order replaces gather, sort and cumulative sum.
+    """
+    positive = np.flatnonzero(labels == 1)
+    knots, group = np.unique(scores[positive], return_inverse=True)
+    slot = np.searchsorted(knots, scores, "left") + np.searchsorted(knots, scores, "right")
+
+    def sums(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (
+            np.bincount(group, weights[positive], len(knots)),
+            np.bincount(slot, weights, 2 * len(knots) + 1),
+        )
+
+    return sums
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Step-wise average precision, ties taken together, as scikit-learn's `average_precision_score`.
+
+    `labels` (n,) 0 or 1, `scores` (n,); the result maps weights (n,) float64 to a float, nan without positives.
+    """
+    sums = _ranking(labels, finite("average_precision", scores))
+
+    def value(weights: np.ndarray) -> float:
+        positives, everything = sums(weights)
+        found, flagged = positives[::-1].cumsum(), everything[::-1].cumsum()[1::2]
+        if len(found) == 0 or found[-1] == 0:
+            return np.nan
+        return float(positives[::-1] @ (found / np.maximum(flagged, np.finfo(float).tiny)) / found[-1])
+
+    return value
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Area under the ROC curve, a tie counting half; for scores (n, C) the unweighted mean of one class against rest.
+
+    Maps weights (n,) to a float, nan where a class (or its rest) has no weight.
+    """
+    if scores.ndim == 2:
+        each = [roc_auc(labels == c, scores[:, c]) for c in range(scores.shape[1])]
+        return lambda weights: float(np.mean([value(weights) for value in each]))
+    sums = _ranking(labels, finite("roc_auc", scores))
+
+    def value(weights: np.ndarray) -> float:
+        positives, negatives = sums(weights)
+        negatives[1::2] -= positives
+        pairs = positives.sum() * negatives.sum()
+        won = positives @ (negatives.cumsum()[:-1:2] + negatives[1::2] / 2)
+        return float(won / pairs) if pairs > 0 else np.nan
+
+    return value
+
+
+def brier(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Mean squared error of the probabilities `scores` (n,) of label 1."""
+    return _weighted_mean((_probabilities("brier", scores) - labels) ** 2)
+
+
+def log_loss(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Mean -ln of the probability given to the true class, in nats; `scores` (n,) of label 1, or (n, C)."""
+    scores = _probabilities("log_loss", scores)
+    given = scores[np.arange(len(labels)), labels] if scores.ndim == 2 else np.where(labels == 1, scores, 1 - scores)
+    return _weighted_mean(-np.log(np.maximum(given, np.finfo(given.dtype).eps)))
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+    """Share of rows decided rightly: the likeliest class of `scores` (n, C), or label 1 from 0.5 up for (n,)."""
+    finite("accuracy", scores)
+    return _weighted_mean(labels == (scores.argmax(axis=1) if scores.ndim == 2 else scores >= 0.5))

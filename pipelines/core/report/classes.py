@@ -1,0 +1,178 @@
+"""Figures and tables about classes: curves, reliability, confusion, the worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation.calibration import expected_calibration_error, reliability_table
+from pipelines.core.evaluation.metrics import average_precision, brier, roc_auc
+from pipelines.core.report.figures import CHAMPION, FAINT, INK, MUTED, NETWORK, _axes, _in_style, _plain, _ranked
+
+
+@_in_style
+def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
+    """Precision against recall for each model, best average precision first; chance is the share of positives."""
+    from sklearn.metrics import precision_recall_curve
+
+    figure, axes = _axes("Precision against recall", "recall: share of positives found", "precision", (4.4, 4.2))
+    value = {name: average_precision(labels, s)(weights) for name, s in scores.items()}
+    for name, look in _ranked(value):
+        precision, recall, _ = precision_recall_curve(labels, scores[name], sample_weight=weights)
+        axes.step(recall, precision, where="post", **look)
+    share = np.average(labels, weights=weights)
+    axes.axhline(share, color=FAINT, zorder=1, label=f"chance  {share:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(title="average precision", alignment="left", loc="best")
+    return figure
+
+
+@_in_style
+def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
+    """True against false positive rate for each model, best area first."""
+    from sklearn import metrics
+
+    figure, axes = _axes("ROC curve", "false positive rate", "true positive rate: share of positives found", (4.4, 4.2))
+    value = {name: roc_auc(labels, s)(weights) for name, s in scores.items()}
+    for name, look in _ranked(value):
+        false, true, _ = metrics.roc_curve(labels, scores[name], sample_weight=weights)
+        axes.plot(false, true, **look)
+    axes.plot([0, 1], [0, 1], color=FAINT, zorder=1)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(title="area under the curve", alignment="left", loc="lower right")
+    return figure
+
+
+@_in_style
+def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray) -> Figure:
+    """Predicted against observed share of label 1 before and after calibration, over a histogram of the predictions.
+
+    Bins of equal weight with Wilson's 95 % intervals; logarithmic axes where label 1 is rarer than one in ten (a bin
+    without label 1 then lies on the lower edge).
+    """
+    figure = Figure(figsize=(4.4, 5.1))
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    rare = np.average(labels, weights=weights) < 0.1
+    tables = {"before calibration": reliability_table(labels, before, weights)}
+    tables["calibrated"] = reliability_table(labels, after, weights)
+    floor = max(1e-5, min(float(table["predicted"].min()) for table in tables.values()) / 2) if rare else 0.0
+    axes.plot([floor, 1], [floor, 1], color="#bbbbbb", zorder=1)
+    for (name, table), color, marker in zip(tables.items(), ("#9a9a9a", NETWORK), ("s", "o"), strict=True):
+        observed = table["observed"].clip(lower=floor)
+        error = [observed - table["low"].clip(lower=floor), table["high"] - observed]
+        axes.errorbar(table["predicted"], observed, np.maximum(error, 0), color=color, elinewidth=1, marker=marker,
+                      markersize=5, linestyle="none", label=name)  # fmt: skip
+    edges = np.geomspace(floor, 1, 41) if rare else np.linspace(0, 1, 41)
+    below.hist(np.clip(after, floor, 1), bins=edges, weights=weights, color=NETWORK, alpha=0.75)
+    axes.set(title="Predicted against observed share", ylabel="observed share", xlim=(floor, 1))
+    axes.set_ylim(floor, 1)
+    below.set(xlabel="predicted probability", ylabel="records")
+    if rare:
+        axes.set(xscale="log", yscale="log")
+    axes.legend(loc="upper left")
+    return figure
+
+
+@_in_style
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Counts (C, C), truth in rows and decision in columns, shaded by the share of the true class."""
+    side = np.clip(1.6 + 0.62 * len(classes), 4.4, 9)
+    figure, axes = _axes("What was taken for what", "decided", "true", (side, side))
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    names = [_plain(name, 18) for name in classes]
+    slant = {"rotation": 35, "ha": "right"} if len(names) > 3 else {}
+    axes.set_xticks(range(len(names)), names, **slant)
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for row, column in np.argwhere(matrix > 0):
+        text = f"{matrix[row, column]:,.0f}"
+        if len(names) <= 8:
+            text += f"\n{share[row, column]:.0%}"
+        color = "white" if share[row, column] > 0.55 else INK
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+    return figure
+
+
+@_in_style
+def cost_against_threshold(curve: pd.DataFrame, chosen: float, unit: str = "cost") -> Figure:
+    """Total cost at each threshold, from `calibration.cost_curve`; `chosen` is the threshold in use."""
+    figure, axes = _axes("What each threshold costs", "threshold on the probability", unit, (4.4, 3.6))
+    # No screen shows more than two thousand steps.
+    shown = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))]
+    axes.plot(shown["threshold"], shown["cost"], color=NETWORK, linewidth=2)
+    best = curve.loc[curve["cost"].idxmin()]
+    at = curve.loc[(curve["threshold"] - chosen).abs().idxmin()]
+    axes.axhline(curve["cost"].iloc[0], color="#bbbbbb", linestyle="--", linewidth=1.2, label="no alerts at all")
+    axes.plot(best["threshold"], best["cost"], "D", color=MUTED, label=f"cheapest: {best['cost']:,.0f}")
+    axes.plot(at["threshold"], at["cost"], "o", color=CHAMPION, markersize=8, label=f"in use: {at['cost']:,.0f}")
+    low = max(float(curve["threshold"].quantile(0.05)), 1e-6)
+    if low < 0.01:
+        axes.set(xscale="log", xlim=(low, 1))
+    axes.set_ylim(0, curve["cost"].iloc[0] * 1.6)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.legend(loc="best")
+    return figure
+
+
+MISTAKES = 20  # listed
+
+
+# ------------------------------------------------------------------------------------------------------------- report
+
+
+def confusion_matrix(labels: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """How many records of each class (rows) were decided to be of each (columns), by the highest probability."""
+    counts = np.zeros((probability.shape[1],) * 2, int)
+    np.add.at(counts, (labels, probability.argmax(axis=1)), 1)
+    return counts
+
+
+def table(labels: np.ndarray, probability: np.ndarray, names: Sequence[str], what: str) -> pd.DataFrame:
+    """What each class is worth, by name: how many test records (`what`), recall, precision, AUC against the rest."""
+    counts = confusion_matrix(labels, probability)
+    areas = [
+        roc_auc((labels == label).astype(int), probability[:, label])(np.ones(len(labels)))
+        for label in range(len(names))
+    ]
+    hits, of_class, decided = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    worth = {"recall": hits / np.maximum(of_class, 1), "precision": hits / np.maximum(decided, 1), "AUC": areas}
+    return pd.DataFrame({"class": list(names), f"test {what}": of_class} | worth)
+
+
+def calibration(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray
+) -> Iterator[tuple[str, Any]]:
+    """Items of a report on the probabilities (n, classes) before and after calibration.
+
+    Of two classes the probability of the second is held against the labels, of more the confidence of each decision
+    against whether it was right.
+    """
+    two = after.shape[1] == 2
+    told = labels if two else (after.argmax(axis=1) == labels).astype(int)
+    pair = [p[:, 1] if two else p[np.arange(len(p)), after.argmax(axis=1)] for p in (before, after)]
+    yield "reliability", reliability(told, *pair, weights)
+    for stage, p in zip(("before_calibration", "calibrated"), pair, strict=True):
+        yield f"expected_calibration_error_{stage}", expected_calibration_error(told, p, weights)
+        yield f"brier_{stage}", brier(told, p)(weights)
+
+
+def mistakes(part: Part, probability: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """The wrong decisions that were surest: (id, true, decided, probability)."""
+    labels, decided = part.labels, probability.argmax(axis=1)
+    wrong = np.flatnonzero(decided != labels)
+    worst = wrong[np.argsort(-probability[wrong, decided[wrong]], kind="stable")][:MISTAKES]
+    columns = {
+        "id": part.frame["id"].to_numpy()[worst],
+        "true": np.array(names)[labels[worst]],
+        "decided": np.array(names)[decided[worst]],
+        "probability": probability[worst, decided[worst]],
+    }
+    return pd.DataFrame(columns)

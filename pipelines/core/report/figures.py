@@ -1,0 +1,311 @@
+"""The plots that several domains share, in one style: the network in blue, the champion in orange, the rest in greys.
+
+Every function returns a Matplotlib `Figure`, measured in inches of 100 pixels on the report's page, and leaves
+`pyplot` and its global state alone. Names that come from users' data are shown as they are, never read as TeX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipelines.core.evaluation.bootstrap import Interval
+
+# Okabe and Ito's blue and vermillion stay apart for every kind of colour blindness, and in print.
+NETWORK, CHAMPION, INK, MUTED, FAINT = "#0072b2", "#d55e00", "#222222", "#6b6b6b", "#dddddd"
+OTHERS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", MUTED)
+GREYS = (("#3f3f3f", "-"), ("#6b6b6b", "--"), ("#8c8c8c", "-."), ("#a5a5a5", ":"), ("#bdbdbd", "-"))
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.5,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 12,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": "#aaaaaa",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#ececec",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#aaaaaa",
+    "ytick.color": "#aaaaaa",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.12,
+}
+_in_style = rc_context(STYLE)
+
+
+def _axes(title: str, x: str, y: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size)
+    axes = figure.add_subplot()
+    axes.set(title=_plain(title), xlabel=_plain(x), ylabel=_plain(y))
+    return figure, axes
+
+
+def _plain(name: object, most: int = 80) -> str:
+    """A name for display: no TeX, not longer than `most` characters."""
+    text = str(name)
+    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
+
+
+def _color(name: str, other: str) -> str:
+    """Blue for the network, orange for the champion (with its version or not), ink for what was realised, or other."""
+    named = {"network": NETWORK, "realised": INK}
+    return named.get(name) or (CHAMPION if name.startswith("champion") else other)
+
+
+def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
+    """(model, label and look of its line), best value first: emphasis for network and champion, greys for others."""
+    greys = cycle(GREYS)
+    for name in sorted(value, key=value.get, reverse=True):
+        look = {"color": _color(name, ""), "linestyle": "-", "linewidth": 2.2, "zorder": 4}
+        if not look["color"]:
+            look = dict(zip(("color", "linestyle"), next(greys), strict=True), linewidth=1.2, zorder=3)
+        yield name, look | {"label": f"{_plain(name, 28)}  {value[name]:.3f}"}
+
+
+@_in_style
+def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
+    """Training against validation, one panel for each figure that has a `val_` twin; the loss alone without any.
+
+    `epochs` holds what Keras reports at the end of each epoch. That whose weights are `kept`, from 1 on, is marked.
+    """
+    history = pd.DataFrame(epochs)
+    history.index += 1
+    names = [name for name in history if f"val_{name}" in history] or ["loss"]
+    rows, columns = -(-len(names) // 2), min(len(names), 2)
+    figure = Figure(figsize=((4.4, 9)[columns - 1], 3.4 * rows))
+    for place, name in enumerate(names):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.set(title=_plain(name.replace("_", " ")), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.plot(history[name], color=MUTED, linestyle="--", label="training")
+        if f"val_{name}" in history:
+            validation = history[f"val_{name}"]
+            axes.axvline(kept, color=FAINT, linewidth=6, zorder=0)
+            axes.plot(validation, color=NETWORK, linewidth=2.2, label="validation")
+            axes.plot(kept, validation[kept], "o", color=NETWORK, label=f"kept: epoch {kept}")
+        axes.margins(y=0.15)
+    figure.axes[0].legend()
+    return figure
+
+
+def _dots(axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
+    """A row for each name, the first on top: dot, 95 % interval, and both in figures at the right."""
+    for row, ((name, interval), color) in enumerate(zip(intervals.items(), colors, strict=True)):
+        axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=2.2, solid_capstyle="round")
+        axes.plot(interval.value, row, "o", color=color, markersize=8)
+        axes.annotate(str(interval), (1, row), (10, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
+        axes.annotate(_plain(name, 34), (0, row), (-10, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center", ha="right")  # fmt: skip
+    axes.set_yticks([])
+    axes.set_ylim(len(intervals) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
+
+
+@_in_style
+def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool = True) -> Figure:
+    """The headline metric of network, champion and baselines with 95 % intervals, the best on top.
+
+    The network's interval runs through all rows as a band: what lies within it is not told apart by this test set
+    (the paired gates tell more).
+    """
+    ranked = dict(sorted(intervals.items(), key=lambda item: item[1].value, reverse=higher))
+    title = f"{metric.replace('_', ' ')} on test, {'higher' if higher else 'lower'} is better"
+    figure, axes = _axes(title, "", "", (9, 1.1 + 0.42 * len(ranked)))
+    colors = [_color(name, MUTED) for name in ranked]
+    if "network" in ranked:
+        axes.axvspan(ranked["network"].low, ranked["network"].high, color=NETWORK, alpha=0.08, linewidth=0)
+    _dots(axes, ranked, colors)
+    return figure
+
+
+@_in_style
+def slices(intervals: Mapping[str, Interval], overall: float, metric: str) -> Figure:
+    """The network's `metric` on parts of the test set, with 95 % intervals, against its value overall."""
+    title = f"{metric.replace('_', ' ')} by part of the test set (line: overall, {overall:.3f})"
+    figure, axes = _axes(title, "", "", (9, 1.1 + 0.36 * len(intervals)))
+    axes.axvline(overall, color=NETWORK, linewidth=1.2, zorder=1)
+    _dots(axes, intervals, [MUTED] * len(intervals))
+    return figure
+
+
+@_in_style
+def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
+    """One line for each column of `frame` over its index (times or numbers), named at its right end.
+
+    Columns called network and champion keep their colours of the other figures.
+    """
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, frame.index)
+    last = frame.ffill().iloc[-1]
+    # Names that would overlap are pushed apart, in the order of the lines' ends.
+    gap = 0.055 * (np.nanmax(frame.to_numpy(float)) - np.nanmin(frame.to_numpy(float)))
+    at = -np.inf
+    others = cycle(OTHERS)
+    colors = {name: _color(name, "") or next(others) for name in frame.columns}
+    for name in last.sort_values().index:
+        color = colors[name]
+        axes.plot(frame.index, frame[name], color=color, linewidth=2 if len(frame) < 300 else 1.3)
+        at = max(last[name], at + gap)
+        axes.annotate(_plain(name, 30), (1, at), (8, 0), xycoords=("axes fraction", "data"), color=color,
+                      textcoords="offset points", va="center")  # fmt: skip
+    axes.margins(x=0)
+    return figure
+
+
+@_in_style
+def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], title: str, y: str) -> Figure:
+    """What came about (dots, over the index) within the intervals that were forecast for it, the widest band first.
+
+    `median` (n,); each band (n, 2) holds the lower and the upper end.
+    """
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, values.index)
+    for shade, (name, ends) in zip((0.15, 0.3, 0.45), bands.items(), strict=False):
+        axes.fill_between(values.index, *ends.T, color=NETWORK, alpha=shade, linewidth=0, label=_plain(name, 30))
+    axes.plot(values.index, median, color=NETWORK, linewidth=1.2, label="median")
+    axes.plot(values.index, values, "o", color=INK, markersize=3, label="came about")
+    axes.margins(x=0)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+@_in_style
+def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
+    """The columns of `frame` stacked on one another over its index: alerts of each day, right and wrong."""
+    figure, axes = _axes(title, "", y, (9, 3.4))
+    _over(axes, frame.index)
+    step = np.diff(frame.index).min() if len(frame) > 1 else 1
+    bottom = np.zeros(len(frame))
+    for name, color in zip(frame.columns, (NETWORK, "#c9c9c9", *OTHERS), strict=False):
+        axes.bar(frame.index, frame[name], 0.8 * step, bottom, color=color, label=_plain(name, 30))
+        bottom += frame[name].to_numpy(float)
+    axes.grid(visible=False, axis="x")
+    figure.legend(loc="outside right upper", reverse=True)
+    return figure
+
+
+@_in_style
+def histograms(
+    found: Mapping[str, np.ndarray], edges: Sequence[float], title: str, x: str, y: str, expected: float = 1
+) -> Figure:
+    """A histogram for each name side by side, (bins,) over the edges (bins + 1,), and a line at what is expected."""
+    figure = Figure(figsize=(9, 3.2))
+    figure.suptitle(_plain(title, 100), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    for (name, heights), axes in zip(found.items(), figure.subplots(1, len(found), sharey=True), strict=True):
+        axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=NETWORK, alpha=0.35, edgecolor=NETWORK)
+        axes.axhline(expected, color=INK, linewidth=1.2, linestyle="--")
+        axes.set_title(_plain(name), fontsize=10, fontweight="normal")
+        axes.set(xlabel=_plain(x), xlim=(edges[0], edges[-1]))
+        axes.grid(visible=False, axis="x")
+    figure.axes[0].set_ylabel(_plain(y))
+    return figure
+
+
+@_in_style
+def drift(
+    psi: Mapping[str, float], shares: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]], warn: float
+) -> Figure:
+    """The population stability index of each column, and the bins of the three that changed most.
+
+    `shares` holds for each column the names of its bins and their shares (bins,) in training and among new records.
+    """
+    ranked = sorted(psi, key=psi.get, reverse=True)
+    shown = ranked[:3]
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(ranked) + 2.6))
+    top, below = figure.subfigures(2, 1, height_ratios=(1.2 + 0.3 * len(ranked), 2.6))
+    axes = top.add_subplot()
+    axes.barh(range(len(ranked)), [psi[name] for name in ranked], 0.6,
+              color=[CHAMPION if psi[name] >= warn else MUTED for name in ranked])  # fmt: skip
+    axes.axvline(warn, color=INK, linewidth=1.2, linestyle="--")
+    axes.set_yticks(range(len(ranked)), [_plain(name, 28) for name in ranked])
+    axes.set(title=f"Population stability index of the new records (from {warn:g}: look)", xlim=(0, None))
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    for name, axes in zip(shown, below.subplots(1, len(shown), squeeze=False)[0], strict=True):
+        names, then, now = shares[name]
+        used = np.flatnonzero((then > 0) | (now > 0))
+        places = np.arange(len(used))
+        axes.bar(places - 0.2, then[used], 0.4, color="#c9c9c9", label="training")
+        axes.bar(places + 0.2, now[used], 0.4, color=NETWORK, label="new")
+        axes.set_xticks(places, [_plain(names[at], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
+        axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
+        axes.grid(visible=False, axis="x")
+    below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+@_in_style
+def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, str]]], title: str) -> Figure:
+    """Rows of images, each (pixels (h, w) or (h, w, 3) or None, map (h, w), caption), the map laid over in orange.
+
+    A map shows where it is above zero, up to its own maximum; without pixels it stands alone.
+    """
+    wide = max(len(row) for row in rows.values())
+    figure = Figure(figsize=(9, 0.5 + 9 / wide * 1.2 * len(rows)))
+    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    grid = figure.subplots(len(rows), wide, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for (name, row), places in zip(rows.items(), grid, strict=True):
+        for (pixels, strength, caption), axes in zip(row, places, strict=False):
+            share = np.clip(strength, 0, None) / max(float(strength.max()), np.finfo(float).tiny)
+            if pixels is None:
+                axes.imshow(share, cmap="Oranges", vmin=0, vmax=1)
+            else:
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+                # A contour leaves visible what lies under it, which a colour wash would hide.
+                if share.max() > 0:
+                    axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
+            axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
+        places[0].annotate(_plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+                           fontsize=10, fontweight="bold", ha="left")  # fmt: skip
+    return figure
+
+
+@_in_style
+def spectrograms(frames: Sequence[tuple[str, np.ndarray]], hop: float) -> Figure:
+    """Log-mel features of clips, each (caption, (frames, bands)), a frame every `hop` seconds."""
+    wide = min(3, len(frames))
+    high = -(-len(frames) // wide)
+    figure = Figure(figsize=(9, 0.4 + 2.0 * high), layout="constrained")
+    grid = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for (caption, values), axes in zip(frames, grid.flat, strict=False):
+        axes.set_visible(True)
+        axes.imshow(values.T, origin="lower", aspect="auto", cmap="magma",
+                    extent=(0, len(values) * hop, 0, values.shape[1]))  # fmt: skip
+        axes.set_title(_plain(caption), fontsize=9, fontweight="normal", loc="left")
+        axes.grid(visible=False)
+    figure.supxlabel("seconds", fontsize=9)
+    figure.supylabel("mel band", fontsize=9)
+    return figure
+
+
+def _over(axes: Axes, index: pd.Index) -> None:
+    if isinstance(index, pd.DatetimeIndex):
+        locator = AutoDateLocator()
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        axes.set_xlabel(_plain(index.name or ""))

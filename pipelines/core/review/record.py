@@ -1,0 +1,216 @@
+"""What a run leaves for its reviewer: parameters, datasets, metrics, figures, tables, the verdict and the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from pipelines.core.contract import Pipeline, Settings
+from pipelines.core.data.splits import Splits
+from pipelines.core.evaluation import drift
+from pipelines.core.evaluation.bootstrap import Interval
+from pipelines.core.reading.sources import Origin
+from pipelines.core.report import figures, html
+from pipelines.core.review import compatibility, promotion
+from pipelines.core.review.compatibility import Drift
+from pipelines.core.review.promotion import Decision
+from pipelines.core.review.verdict import _flags, _headlines, _ladder, _sections, _tables, verdict
+from pipelines.core.store import isolation, manifest, registry, tracking
+from pipelines.core.training import device
+from pipelines.core.training.cost import multiply_adds
+from pipelines.core.training.trial import NETWORK, Outcome
+
+PREDICTIONS = "test_predictions.parquet"
+EXAMPLES = 5
+"""Records that the logged model's input example asks for."""
+INCIDENTAL = {"seed", "data", "name", "examples"}
+"""Settings that may differ between two networks of the same data, code and settings."""
+
+
+def begin(
+    pipeline: Pipeline,
+    settings: Settings,
+    machine: device.Device,
+    origins: Sequence[Origin],
+    records: pd.DataFrame,
+    splits: Splits,
+) -> None:
+    """Logs what is known before training: settings, device, versions, data and which record is on which side.
+
+    The last of the origins is the one that was asked for; before it come those that it is appended to.
+    """
+    origin = origins[-1]
+    summary, table = manifest.describe(records, splits, origins)
+    if len(splits.train):
+        train = records.iloc[splits.train]
+        summary |= compatibility.profile(pipeline, train, pipeline.data.learn(train, settings))
+    sides = {side: summary[side]["sha256"] for side in splits.sides()}
+    data_sha256 = hashlib.sha256("".join(sides.values()).encode()).hexdigest()
+    tracking.set_tags(
+        {
+            "pipeline": pipeline.name,
+            "data": origin.name,
+            "origin": origin.kind,
+            "headline": pipeline.headline.name,
+            "test_sha256": sides["test"],
+            "data_sha256": data_sha256,
+            "settings_sha256": settings_sha256(settings),
+        }
+    )
+    tracking.log_params(_flags(settings) | asdict(machine) | device.versions())
+    tracking.log_params({"data_sha256": data_sha256, "split": splits.rule, "git_commit": tracking.git_commit()})
+    for side, sha256 in sides.items():
+        tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
+    tracking.log_json(manifest.SUMMARY, summary)
+    tracking.log_parquet(manifest.TABLE, table)
+
+
+def settings_sha256(settings: Settings) -> str:
+    """Digest of the settings that make a network what it is, its seed aside."""
+    kept = {name: value for name, value in asdict(settings).items() if name not in INCIDENTAL}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registry.Version:
+    """Registers the evaluated network as a new version of the model `name`; once for a run."""
+    headline = outcome.pipeline.headline
+    facts = outcome.facts | {"scores": [drift.binned(column) for column in drift.columns(outcome.scores)]}
+    columns = outcome.pipeline.data.columns(facts)
+    registered = registry.of_run(name, run_id) or registry.register(
+        outcome.pipeline, name, outcome.network, facts, columns, _example(outcome)
+    )
+    tags = {
+        "code_sha256": isolation.code_sha256(outcome.pipeline),
+        "features": "\n".join(facts["features"]),
+        "data": origin.name,
+        "headline": f"{headline.short or headline.name} {outcome.bootstrap.interval(NETWORK, headline.name)}",
+    }
+    tags |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
+    return registry.tag_version(registered, tags | tracking.fingerprints(run_id))
+
+
+def results(outcome: Outcome, changed: Drift | None = None) -> list[tuple[str, Any]]:
+    """Logs metrics, figures, tables and predictions; returns what the report shows, by name."""
+    tracking.log_metrics(metrics(outcome))
+    items = []
+    if changed:
+        items += changed.items()
+    for name, item in outcome.pipeline.report.report(outcome):
+        if isinstance(item, int | float | np.number):
+            tracking.log_metrics({f"test/{name}": float(item)})
+        else:
+            items.append((name, item))
+    if fitted := outcome.fitted:
+        items.append(("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
+    _log(items)
+    if outcome.settings.examples != "none":
+        tracking.log_parquet(PREDICTIONS, predictions(outcome))
+    return items
+
+
+def finish(
+    outcome: Outcome,
+    decision: Decision,
+    version: registry.Version,
+    origin: Origin,
+    looks: int,
+    items: Sequence[tuple[str, Any]],
+    run_id: str,
+    changed: Drift | None = None,
+) -> str:
+    """Writes the decision on the run and on the version, with the report around `items`; returns the run's name."""
+    headline = outcome.pipeline.headline
+    told = verdict(outcome, decision, version, origin, looks, changed)
+    value = outcome.bootstrap.values[NETWORK, headline.name]
+    title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
+    gates = ("gates", promotion.frame(decision.gates))
+    _log([gates])
+    publish(outcome, title, told, _headlines(outcome, decision), [gates, *items])
+    tags = {"decision": decision.kind, "reason": decision.reason, "decided_by": "rule"}
+    tags |= decision.comparison.tags() if decision.comparison else {}
+    tracking.set_tags(tags)
+    description = "\n\n".join([*told, *_tables(outcome, decision)])
+    registry.tag_version(version, tags, description)
+    tracking.rename(run_id, title, description)
+    return title
+
+
+def publish(
+    outcome: Outcome,
+    title: str,
+    told: Sequence[str],
+    headlines: Mapping[str, Interval],
+    items: Sequence[tuple[str, Any]],
+) -> None:
+    """Logs the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
+    metric = outcome.pipeline.headline
+    bars = ("headline", figures.headline_bars(headlines, metric.name, metric.higher))
+    _log([bars])
+    tracking.log_text("report.html", html.render(title, "\n\n".join(told), _sections(outcome, [bars, *items])))
+
+
+def _log(items: Sequence[tuple[str, Any]]) -> None:
+    for name, item in items:
+        tracking.log_item(name.replace(" ", "_"), item)
+
+
+def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, report: str) -> None:
+    """Prints the verdict, and where to read on."""
+    headline = outcome.pipeline.headline
+    own = outcome.bootstrap.interval(NETWORK, headline.name)
+    console = Console()
+    console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
+    console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
+    console.print(
+        f"Registered as version {version.number} of {version.name}. {report}", soft_wrap=True, highlight=False
+    )
+
+
+def metrics(outcome: Outcome) -> dict[str, float]:
+    """Every metric of the network with its interval, of each baseline, and what the run cost."""
+    logged = {}
+    for (model, metric), value in outcome.bootstrap.values.items():
+        if model == NETWORK:
+            interval = outcome.bootstrap.interval(model, metric)
+            logged |= {
+                f"test/{metric}": value,
+                f"test/{metric}_low": interval.low,
+                f"test/{metric}_high": interval.high,
+            }
+        else:
+            logged[f"baseline/{model}/{metric}"] = value
+    logged |= {f"cost/{step}_seconds": seconds for step, seconds in outcome.cost.items()}
+    logged |= {"cost/parameters": outcome.network.count_params(), "cost/multiply_adds": multiply_adds(outcome.network)}
+    if outcome.fitted:
+        logged["cost/examples_per_second"] = outcome.fitted.examples_per_second
+        logged["cost/kept_epoch"] = outcome.fitted.kept_epoch
+    return logged
+
+
+def _example(outcome: Outcome) -> pd.DataFrame | None:
+    """A few test records as a request holds them, if they may be stored and the domain says how."""
+    request = getattr(outcome.pipeline.data, "request", None)
+    if request is None or outcome.settings.examples != "full":
+        return None
+    part = outcome.parts["test"].take(np.arange(max(len(outcome.splits.test) - EXAMPLES, 0), len(outcome.splits.test)))
+    context = getattr(outcome.pipeline.data, "context", None)
+    rows = context(part, outcome.facts) if context else part.rows
+    return request(part.records.iloc[rows], outcome.facts).reset_index(drop=True)
+
+
+def predictions(outcome: Outcome) -> pd.DataFrame:
+    """Each test record's id, labels, whether the headline counts it, and the scores of network and baselines."""
+    frame = outcome.parts["test"].frame
+    targets = frame.attrs.get("targets", ["label"])
+    table = frame[["id", *targets]].reset_index(drop=True).assign(headline=outcome.counted)
+    for name, scores in {NETWORK: outcome.scores, **outcome.baselines}.items():
+        for column, values in enumerate(np.atleast_2d(scores.T)):
+            table[name if scores.ndim == 1 else f"{name}_{column}"] = values.astype(np.float32)
+    return table
