@@ -61,7 +61,7 @@ test-all: .venv/installed
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
-	@.venv/bin/lint-imports --no-logo --no-cache
+	@.venv/bin/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo --no-cache
 
 ## doctor      say whether this machine has what a run needs
 doctor: .venv/installed

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from pipelines.core.contract import InputError, Pipeline, UnrecordedError, discover
+from pipelines.core.contract import DivergedError, InputError, Pipeline, UnrecordedError, discover
 
 T = TypeVar("T")
 
@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except DivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except UnrecordedError as error:
         print(error, file=sys.stderr)
         return 1

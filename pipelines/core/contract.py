@@ -42,6 +42,10 @@ class UnrecordedError(Exception):
     """What was done is kept but not on record yet; the command line prints how to go on and exits with code 1."""
 
 
+class DivergedError(Exception):
+    """Training met a loss that is not finite; the command line prints the sentence and exits with code 1."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A figure of merit. Its direction is written down, never guessed from its name."""

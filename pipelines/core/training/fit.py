@@ -11,16 +11,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pipelines.core.contract import Settings
+from pipelines.core.contract import DivergedError, Settings
 from pipelines.core.data.arrays import Part
 from pipelines.core.training.batches import Augment, Batches, many
 from pipelines.core.training.device import Device
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
-
-
-class DivergedError(RuntimeError):
-    """Training met a loss that is not finite."""
 
 
 @dataclass(frozen=True)
