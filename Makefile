@@ -57,10 +57,11 @@ test: .venv/installed
 test-all: .venv/installed
 	@.venv/bin/python -m pytest $(TWO) -m '' $(ARGS)
 
-## lint        check style, format and which room imports which
+## lint        check style, format, types and which room imports which
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy
 	@.venv/bin/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo --no-cache
 
 ## doctor      say whether this machine has what a run needs
@@ -75,7 +76,7 @@ lock: .venv/installed
 
 ## clean       delete .venv and caches; data/ and mlruns/ stay
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv build *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 	find pipelines bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .DEFAULT:

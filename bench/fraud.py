@@ -19,11 +19,12 @@ import pandas as pd
 import tyro
 
 from pipelines.core.contract import InputError
-from pipelines.core.data.arrays import held
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
 from pipelines.core.training import device
 from pipelines.core.training.trial import Outcome, trial
 from pipelines.fraud import PIPELINE, Settings
+from pipelines.fraud.reading import DAY, About
 
 FOLDS = {
     "validation": ("2018-06-20", "2018-06-27", "2018-07-04", "2018-07-11"),
@@ -48,7 +49,6 @@ PUBLISHED = pd.DataFrame(
 ).T
 """The Handbook's own results on the four test folds, each ± .01 to .02 (Le Borgne, Siblini, Lebichot and Bontempi 2022,
 chapters 5 to 7). They train on the 7 days and read 15 features, or the customer's history but not the terminal's."""
-DAY = pd.Timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,15 @@ class Options(Settings):
     """Networks to train on each fold."""
 
 
-def fold(records: pd.DataFrame, start: pd.Timestamp, training: str) -> Splits:
+def fold(data: Dataset[About], start: pd.Timestamp, training: str) -> Splits:
     """The fold whose training week begins at `start`; it has no validation side, since every choice is made before.
 
     On test day k every customer is left out who has a fraud in the training week or between its last day and day
     `start + 6 + k`, the last day whose labels are known on the morning of that test day.
     """
+    records = data.records
     days = (records["time"] - start) // DAY
-    customers = records[records.attrs["roles"]["entities"][0]]
+    customers = records[data.about.roles.entities[0]]
     of_frauds, when = customers[records["label"] == 1], days[records["label"] == 1]
     test, left_out = [], 0
     for k in range(7):
@@ -86,36 +87,39 @@ def fold(records: pd.DataFrame, start: pd.Timestamp, training: str) -> Splits:
     return Splits(train, np.empty(0, np.int64), np.concatenate(test), "Fraud Detection Handbook", reasons)
 
 
-def outcomes(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, int, Outcome]]:
+def outcomes(data: Dataset[About], options: Options) -> Iterator[tuple[str, int, Outcome]]:
     """One trial for each fold and seed, as (start of the fold, seed, outcome)."""
-    inputs = held(PIPELINE.data.decode(records, PIPELINE.data.learn(records, options)))  # facts are alike in every fold
+    facts = PIPELINE.data.learn(data, options)  # alike in every fold
+    encoded = PIPELINE.data.encode(data, facts).materialised()
     for start in FOLDS[options.folds]:
-        splits = fold(records, pd.Timestamp(start), options.training)
+        splits = fold(data, pd.Timestamp(start), options.training)
         for seed in range(options.seeds):
             settings = replace(options, seed=seed, epochs=options.epochs or EPOCHS[options.training])
             machine = device.setup(seed, options.device, options.precision, options.gpus)
-            yield start, seed, trial(PIPELINE, records, splits, settings, machine, inputs=inputs, resamplings=0)
+            yield start, seed, trial(PIPELINE, data, splits, settings, machine, encoded=encoded, resamplings=0)
 
 
 def main(options: Options) -> None:
-    """Prints each trial's figures, then their means, and how far seeds spread.
+    """Print each trial's figures, then their means, and how far seeds spread.
 
     Raises:
         InputError: if the data are not the Handbook's payments.
     """
-    records = PIPELINE.data.read(Path(options.data), options)
+    data = PIPELINE.data.read(Path(options.data), options)
+    begin, end = data.records["time"].min(), data.records["time"].max()
     last = pd.Timestamp(FOLDS[options.folds][-1]) + 20 * DAY
-    if not records["time"].min() < FIRST < last < records["time"].max():
+    if not begin < FIRST < last < end:
         raise InputError(
             f"{options.data}: expected the Handbook's payments, from {FIRST:%Y-%m-%d} or before to {last:%Y-%m-%d} or "
-            f"later. Received: {records['time'].min():%Y-%m-%d} to {records['time'].max():%Y-%m-%d}."
+            f"later. Received: {begin:%Y-%m-%d} to {end:%Y-%m-%d}."
         )
     found = []
-    for start, seed, outcome in outcomes(records, options):
-        figures = dict(outcome.bootstrap.values)
+    for start, seed, outcome in outcomes(data, options):
+        figures = dict(outcome.resampled.values)
         part = outcome.headline
-        for metric, curried in PIPELINE.report.metrics(part).items():
-            figures["a perfect ranking", metric] = curried(part.labels, part.labels)(part.weights)
+        perfect = PIPELINE.task.measures(part.labels.astype(np.float64), part)
+        for name, metric in PIPELINE.task.metrics(outcome.facts).items():
+            figures["a perfect ranking", name] = metric(perfect)(part.weights)
         table = pd.Series(figures).unstack()
         print(f"fold {start}, seed {seed}: {outcome.fitted.examples_per_second:,.0f} payments/s")
         print(table.round(4).to_string(), flush=True)

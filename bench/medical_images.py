@@ -3,8 +3,8 @@
 The official split; single networks of several seeds, each stopped on half of the validation images; on test the area
 under the ROC curve and the accuracy at 0.5 or argmax of the uncalibrated network, as MedMNIST counts them. `--folds 4`
 is for choices: instead of the test images, it judges by cross-validation on the training and validation images, and
-never looks at test. Whole clusters of images that look alike are held out, since others' images will look otherwise
-than those at hand, which folds drawn at random would not tell.
+never looks at test. Whole clusters of images that look alike are held out, since other people's images will look
+different from those at hand, which folds drawn at random would not show.
 
 Expected on PneumoniaMNIST: see the model card. Two cores take three to four minutes a seed.
 """
@@ -25,12 +25,14 @@ from sklearn.model_selection import GroupKFold, train_test_split
 from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
 from pipelines.core.data.arrays import Part
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
 from pipelines.core.training import device
 from pipelines.core.training.batches import Batches, predict
-from pipelines.core.training.trial import Outcome, trial
+from pipelines.core.training.trial import NETWORK, Outcome, trial
 from pipelines.medical_images import PIPELINE, Settings
+from pipelines.medical_images.data import About
 
 CLUSTERS = 8  # of images that look alike
 PUBLISHED = pd.DataFrame(
@@ -59,18 +61,19 @@ class Options(Settings):
     """Folds of a cross-validation on train and validation, by likeness; 0 judges on test."""
 
 
-def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
+def splits(data: Dataset[About], options: Options) -> Iterator[tuple[str, Splits]]:
     """The official split; or the folds that choices are made on, without any image of test."""
-    official = leakage.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+    official = leakage.refuse_leaks(data, PIPELINE.data.split(data, options), data.about.classes)
     if not options.folds:
         yield "test", official
         return
     rows = np.sort(np.concatenate([official.train, official.validation]))
-    labels = records["label"].to_numpy()[rows]
-    alike = clusters(Part(records, rows, PIPELINE.data.decode(records, PIPELINE.data.learn(records, options))))
+    labels = data.records["label"].to_numpy()[rows]
+    alike = clusters(Part(data, rows, PIPELINE.data.encode(data, PIPELINE.data.learn(data, options))))
     for number, (rest, judged) in enumerate(GroupKFold(options.folds).split(rows, groups=alike)):
         train, validation = train_test_split(rest, test_size=0.1, random_state=0, stratify=labels[rest])
-        yield f"fold {number}", Splits(*(np.sort(rows[at]) for at in (train, validation, judged)), "cross-validation")
+        train, validation, judged = (np.sort(rows[side]) for side in (train, validation, judged))
+        yield f"fold {number}", Splits(train, validation, judged, "cross-validation")
 
 
 def clusters(part: Part) -> np.ndarray:
@@ -101,7 +104,7 @@ def row(outcome: Outcome) -> dict[str, float]:
     """The figures of one network: as MedMNIST counts them, and what they cost."""
     labels, outputs = outcome.parts["test"].labels, outcome.outputs
     return {
-        "roc_auc": outcome.bootstrap.values["network", "roc_auc"],
+        "roc_auc": outcome.resampled.values[NETWORK, "roc_auc"],
         "accuracy": float((outputs.argmax(axis=1) == labels).mean()),
         "kept_epoch": outcome.fitted.kept_epoch,
         "images_per_second": outcome.fitted.examples_per_second,
@@ -112,20 +115,20 @@ def row(outcome: Outcome) -> dict[str, float]:
 
 
 def main(options: Options) -> None:
-    """Prints each network's figures, their mean and spread, the baselines and the published table."""
-    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
-    records = PIPELINE.data.read(origin.path, options)
-    print(PIPELINE.data.describe(records))
+    """Print each network's figures, their mean and spread, the baselines and the published table."""
+    origin = downloads.resolve(options.data, PIPELINE, Path.cwd())
+    data = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(data))
     found, baselines = {}, {}
-    for name, sides in splits(records, options):
+    for name, sides in splits(data, options):
         for seed in range(options.seeds):
             settings = replace(options, seed=seed)
             machine = device.setup(seed, options.device, options.precision, options.gpus)
-            outcome = trial(PIPELINE, records, sides, settings, machine, resamplings=0)
+            outcome = trial(PIPELINE, data, sides, settings, machine, resamplings=0)
             found[name, seed] = row(outcome)
             figures = "  ".join(f"{figure} {value:,.4g}" for figure, value in found[name, seed].items())
             print(f"{name}, seed {seed}: {figures}", flush=True)
-        baselines[name] = pd.Series(outcome.bootstrap.values).unstack().drop(index="network")
+        baselines[name] = pd.Series(outcome.resampled.values).unstack().drop(index=NETWORK)
     table = pd.DataFrame(found).T
     print(f"\nMean of {len(table)} networks, and standard deviation")
     print(table.agg(["mean", "std"]).round(4).to_string())

@@ -45,7 +45,7 @@ MEASURED = """
 import json, resource, sys
 from pipelines.core.store import isolation
 asked = json.loads(sys.argv[1])
-found = isolation.carried(asked.pop("uri"), True, "pipelines.core.serving.batch:write", **asked)
+found = isolation.run_in_version(asked.pop("uri"), True, "pipelines.core.serving.batch_scoring:write", **asked)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"rows": found["scored"], "seconds": found["seconds"], "peak": peak * 1024}))
 """
@@ -159,7 +159,7 @@ def broken(name: str, found: pd.DataFrame) -> list[str]:
 
 
 def main(options: Options) -> int:
-    """Prints the figures of each pipeline; returns 1 if a promise is broken."""
+    """Print the figures of each pipeline; return 1 if a promise is broken."""
     faults = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.folder or scratch).resolve()

@@ -12,9 +12,10 @@ Expected figures and times: see the model card.
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,13 +26,15 @@ from keras import layers
 from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
 from pipelines.core.data.arrays import Part
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
 from pipelines.core.serving import litert
 from pipelines.core.training import device
 from pipelines.core.training.batches import Batches, predict
-from pipelines.core.training.trial import Outcome, trial
-from pipelines.speech_commands import PIPELINE, Settings, model, report
+from pipelines.core.training.trial import NETWORK, Outcome, trial
+from pipelines.speech_commands import PIPELINE, Settings, demo, mixing, model, report
+from pipelines.speech_commands.data import Facts
 
 FEW = 12  # speakers, up to which each is left out in turn
 PUBLISHED_TAKES = 5  # of each speaker and digit, the first of which are test in the published split of spoken digits
@@ -39,38 +42,41 @@ PUBLISHED_TAKES = 5  # of each speaker and digit, the first of which are test in
 
 @dataclass(frozen=True)
 class Options(Settings):
-    """The settings of the speech pipeline, and what to run."""
+    """Settings of the speech pipeline, and what to run."""
 
     seeds: int = 3
-    """Networks to train where there is an official split."""
+    """Networks to train on data with an official split."""
     peers: int = 1
-    """Seeds, the first ones, for which the DS-CNN is trained as well."""
+    """Of these seeds, how many also train the DS-CNN."""
 
 
-def splits(records: pd.DataFrame, options: Options) -> Iterator[tuple[str, Splits]]:
+def splits(data: Dataset[Any], options: Options) -> Iterator[tuple[str, Splits]]:
     """The split that the data name or that is drawn; or one for each speaker left out, and the published one."""
-    speakers = records["group"][~records["id"].str.startswith("voice ")].unique() if "group" in records else []
+    records = data.records
+    speakers = records["group"][~records["id"].str.startswith(demo.VOICE)].unique() if "group" in records else []
     if options.data == "demo" or len(speakers) > FEW or (records["side"] == "test").any():
-        yield "test", leakage.refuse_leaks(PIPELINE, records, PIPELINE.data.split(records, options))
+        yield "test", leakage.refuse_leaks(data, PIPELINE.data.split(data, options), data.about.classes)
         return
     names = sorted(speakers)
-    group, command = records["group"].to_numpy(str), records["command"].to_numpy()
+    group, command = records["group"].to_numpy(str), records["command"].to_numpy(bool)
     for at, name in enumerate(names):
         other = names[(at + 1) % len(names)]
         sides = [~np.isin(group, [name, other]), group == other, group == name]
         yield name, Splits(*map(np.flatnonzero, sides), "one speaker left out", headline=command)
     take = pd.to_numeric(records["id"].str.extract(r"_(\d+)\.\w+$")[0], errors="coerce").to_numpy()
     real, test = np.isin(group, names), take < PUBLISHED_TAKES
-    held = np.random.default_rng(0).random(len(records)) < 0.1
-    sides = [real & ~test & ~held, real & ~test & held, real & test]
+    validation = np.random.default_rng(0).random(len(records)) < 0.1
+    sides = [real & ~test & ~validation, real & ~test & validation, real & test]
     yield "published split (speakers shared)", Splits(*map(np.flatnonzero, sides), "published", headline=command)
 
 
-def halvable(records: pd.DataFrame, validation: np.ndarray) -> pd.DataFrame:
-    """The records, in which each clip of a lone validation speaker counts as a speaker, so that it can be halved."""
-    if "group" not in records or records["group"].iloc[validation].nunique() > 1:
-        return records
-    return records.assign(group=np.where(np.isin(np.arange(len(records)), validation), records["id"], records["group"]))
+def halvable(data: Dataset[Any], validation: np.ndarray) -> Dataset[Any]:
+    """The data, in which each clip of a lone validation speaker counts as a speaker, so that it can be halved."""
+    records = data.records
+    if "group" not in data or records["group"].iloc[validation].nunique() > 1:
+        return data
+    alone = np.isin(np.arange(len(records)), validation)
+    return replace(data, records=records.assign(group=np.where(alone, records["id"], records["group"])))
 
 
 def row(outcome: Outcome) -> dict[str, float]:
@@ -88,14 +94,14 @@ def row(outcome: Outcome) -> dict[str, float]:
     }
 
 
-def ds_cnn(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+def ds_cnn(facts: Facts, x: Mapping[str, np.ndarray]) -> keras.Model:
     """The DS-CNN of MLPerf Tiny, 24.9 thousand parameters for 12 classes, written from its description.
 
     49 frames of 40 ms every 20 ms, 10 coefficients; a convolution of 10 x 4 with a stride of 2, four separable ones of
     3 x 3 with 64 filters, dropout 0.2 and 0.4.
     """
-    rate = facts["sample_rate"]
-    clip = keras.Input((facts["samples"],), name="clip", dtype="int16")
+    rate = facts.sample_rate
+    clip = keras.Input((facts.samples,), name="clip", dtype="int16")
     wave = layers.Rescaling(1 / 32_768, dtype="float32")(clip)
     power = layers.MelSpectrogram(
         fft_length=1 << (rate * 40 // 1000 - 1).bit_length(), sequence_length=rate * 40 // 1000,
@@ -107,13 +113,12 @@ def ds_cnn(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndar
     bands = np.arange(40) + 0.5
     cosines = np.cos(np.pi / 40 * bands[:, None] * np.arange(10)) * np.sqrt(2 / 40)
     coefficients = keras.ops.matmul(mel, cosines.astype(np.float32))
-    listen = keras.Model({"clip": clip}, coefficients)
-    told = listen.predict({"clip": x["clip"][: model.ADAPTED]}, verbose=0)
-    hidden = layers.Normalization(mean=told.mean(axis=(0, 1)), variance=told.var(axis=(0, 1)))(coefficients)
+    frames = keras.Model({"clip": clip}, coefficients).predict({"clip": x["clip"][: model.ADAPTED]}, verbose=0)
+    hidden = layers.Normalization(mean=frames.mean(axis=(0, 1)), variance=frames.var(axis=(0, 1)))(coefficients)
     decay = keras.regularizers.L2(1e-4)
 
     def activated(hidden: keras.KerasTensor) -> keras.KerasTensor:
-        # Keras's momentum of 0.99, as published, would not settle in the few steps that small data give.
+        # Keras's momentum of 0.99, as published, would not settle in the few steps of small data.
         return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(hidden))
 
     hidden = layers.Reshape((*hidden.shape[1:], 1))(hidden)
@@ -123,12 +128,12 @@ def ds_cnn(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndar
         hidden = activated(layers.DepthwiseConv2D(3, padding="same", depthwise_regularizer=decay)(hidden))
         hidden = activated(layers.Conv2D(64, 1, padding="same", kernel_regularizer=decay)(hidden))
     hidden = layers.GlobalAveragePooling2D()(layers.Dropout(0.4)(hidden))
-    probability = layers.Dense(len(facts["classes"]), activation="softmax", dtype="float32")(hidden)
+    probability = layers.Dense(len(facts.classes), activation="softmax", dtype="float32")(hidden)
     return keras.Model({"clip": clip}, probability, name="ds_cnn")
 
 
 class Clocked(keras.callbacks.Callback):
-    """Notes after each epoch the seconds passed, the validation accuracy and the weights."""
+    """Records after each epoch the seconds passed, the validation accuracy and the weights."""
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self.started, self.epochs = time.perf_counter(), []
@@ -138,17 +143,17 @@ class Clocked(keras.callbacks.Callback):
 
 
 def peer(outcome: Outcome, seed: int) -> dict[str, float]:
-    """The DS-CNN on the same sides and with the same augmentation, trained as published, by its best validation epoch.
+    """The DS-CNN on the same sides with the same augmentation, trained as published, with its best validation epoch.
 
     Adam, batches of 100, rates of 5e-4, 1e-4, 2e-5 and 1e-5. Published are 12 epochs of each, some ten thousand steps;
-    here each lasts until validation accuracy has not improved for 12 epochs, which gives small data enough of them.
+    here each lasts until validation accuracy has not improved for 12 epochs, so that small data get enough steps.
     `at_equal_time` is the test accuracy of its best epoch within the network's training time.
     """
     keras.utils.set_random_seed(seed)
     train, stopping, test = outcome.parts["train"], outcome.parts["stopping"], outcome.headline
-    network = ds_cnn(outcome.facts, outcome.settings, train.x(), train.labels)
+    network = ds_cnn(outcome.facts, train.x())
     network.compile(keras.optimizers.Adam(5e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    augment = PIPELINE.data.augmentation(train, outcome.settings)
+    augment = mixing.augmentation(train, outcome.settings)
     clock = Clocked()
     callbacks = [
         keras.callbacks.ReduceLROnPlateau("val_accuracy", mode="max", factor=0.2, patience=12, min_lr=1e-5),
@@ -177,31 +182,31 @@ def accuracy(network: keras.Model, part: Part) -> float:
 
 
 def main(options: Options) -> None:
-    """Prints each network's figures, the baselines, and what else the protocol asks for."""
-    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
-    records = PIPELINE.data.read(origin.path, options)
-    print(PIPELINE.data.describe(records))
+    """Print each network's figures, the baselines, and what else the protocol asks for."""
+    origin = downloads.resolve(options.data, PIPELINE, Path.cwd())
+    data = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(data))
     found, peers, noises, baselines = {}, {}, [], {}
-    protocol = list(splits(records, options))
+    protocol = list(splits(data, options))
     for name, sides in protocol:
         for seed in range(options.seeds if len(protocol) == 1 else 1):
             settings = replace(options, seed=seed)
             machine = device.setup(seed, options.device, options.precision, options.gpus)
-            outcome = trial(PIPELINE, halvable(records, sides.validation), sides, settings, machine, resamplings=0)
+            outcome = trial(PIPELINE, halvable(data, sides.validation), sides, settings, machine, resamplings=0)
             found[name, seed] = row(outcome)
             print(
                 f"{name}, seed {seed}: " + "  ".join(f"{k} {v:,.4g}" for k, v in found[name, seed].items()), flush=True
             )
             if len(protocol) == 1:
-                noises.append(report.in_noise(outcome.network, outcome.headline, outcome.facts["sample_rate"], draws=3))
+                noises.append(report.accuracy_in_noise(outcome.network, outcome.headline, draws=3))
                 if seed < options.peers:
                     peers[name, seed] = peer(outcome, seed)
                     print("  DS-CNN: " + "  ".join(f"{k} {v:,.4g}" for k, v in peers[name, seed].items()), flush=True)
         baselines[name] = {model: values["accuracy"] for model, values in by_model(outcome).items()}
     table = pd.DataFrame(found).T
     print("\nNetworks\n" + table.round(4).to_string())
-    judged = table[~table.index.get_level_values(0).str.startswith("published")]
-    print(f"mean {judged['accuracy'].mean():.4f}, lowest {judged['accuracy'].min():.4f}")
+    apart = table[~table.index.get_level_values(0).str.startswith("published")]
+    print(f"mean {apart['accuracy'].mean():.4f}, lowest {apart['accuracy'].min():.4f}")
     print("\nBaselines, accuracy on the same clips\n" + pd.DataFrame(baselines).T.round(4).to_string())
     if peers:
         print("\nDS-CNN of MLPerf Tiny\n" + pd.DataFrame(peers).T.round(4).to_string())
@@ -213,7 +218,7 @@ def main(options: Options) -> None:
 
 def by_model(outcome: Outcome) -> dict[str, dict[str, float]]:
     """Metrics of each baseline."""
-    table = pd.Series(outcome.bootstrap.values).unstack().drop(index="network")
+    table = pd.Series(outcome.resampled.values).unstack().drop(index=NETWORK)
     return table.to_dict(orient="index")
 
 

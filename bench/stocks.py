@@ -8,6 +8,8 @@ without the forecasts whose target contains 24 August 2015, a day that alone mak
 Expected figures and times: see the model card.
 """
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,7 +22,8 @@ from arch.bootstrap import MCS
 
 from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
-from pipelines.core.reading import sources
+from pipelines.core.data.dataset import Dataset
+from pipelines.core.reading import downloads
 from pipelines.core.tasks.forecasting import Panel
 from pipelines.core.training import device
 from pipelines.core.training.trial import Outcome, trial
@@ -29,7 +32,7 @@ from pipelines.stocks.features import HORIZONS
 
 CRASH = pd.Timestamp("2015-08-24")
 SIZE = 0.1
-"""Of the model confidence set, which holds the best model with a probability of 1 - SIZE (Hansen et al. 2011)."""
+"""Of the model confidence set, which has the best model with a probability of 1 - SIZE (Hansen et al. 2011)."""
 YEARS = 2
 
 
@@ -43,13 +46,13 @@ class Options(Settings):
     """Whether to judge on the years before the test period, which then is not read."""
 
 
-def before(records: pd.DataFrame, options: Options) -> tuple[pd.DataFrame, Options]:
+def before(data: Dataset, options: Options) -> tuple[Dataset, Options]:
     """The records before the test period, and options that make their last YEARS the test period."""
-    first = records["time"].iloc[PIPELINE.data.split(records, options).test].min()
-    kept = records[records["time"] < first].reset_index(drop=True)
-    kept.loc[~(kept["known_at"] < first), "label"] = -1.0  # a target that reaches into the test period
-    kept.attrs = records.attrs
-    return kept, replace(options, test_start=f"{first - pd.DateOffset(years=YEARS):%Y-%m-%d}")
+    first = data.records["time"].iloc[PIPELINE.data.split(data, options).test].min()
+    records = data.records[data.records["time"] < first].reset_index(drop=True)
+    known = records["known_at"] < first  # no target reaches into the test period
+    records = records.assign(labelled=records["labelled"] & known, label=records["label"].where(known))
+    return replace(data, records=records), replace(options, test_start=f"{first - pd.DateOffset(years=YEARS):%Y-%m-%d}")
 
 
 def without(records: pd.DataFrame, rows: np.ndarray, day: pd.Timestamp, horizon: int) -> np.ndarray:
@@ -67,7 +70,7 @@ def ratios(panel: Panel, keep: np.ndarray | None = None) -> dict[str, np.ndarray
 
 
 def tests(panel: Panel, place: int) -> Iterator[dict]:
-    """Diebold-Mariano of the network against every other model, and which models the confidence set holds."""
+    """Diebold-Mariano of the network against every other model, and the models in the confidence set."""
     daily = pd.DataFrame({name: panel.over_time(values[:, place]) for name, values in panel.losses.items()})
     confidence = MCS(daily, SIZE, reps=1000, block_size=21, method="max", seed=0)
     confidence.compute()
@@ -85,39 +88,38 @@ def tests(panel: Panel, place: int) -> Iterator[dict]:
 
 
 def main(options: Options) -> None:
-    """Prints ratios of each seed, tests of the first, and the scores of its return forecasts."""
-    origin = sources.resolve(options.data, PIPELINE, Path.cwd())
-    records = PIPELINE.data.read(origin.path, options)
-    print(PIPELINE.data.describe(records))
+    """Print ratios of each seed, tests of the first, and the scores of its return forecasts."""
+    origin = downloads.resolve(options.data, PIPELINE, Path.cwd())
+    data = PIPELINE.data.read(origin.path, options)
+    print(PIPELINE.data.describe(data))
     if options.check:
-        records, options = before(records, options)
-    splits = PIPELINE.data.split(records, options)
-    splits = leakage.refuse_leaks(PIPELINE, records, splits)
+        data, options = before(data, options)
+    splits = leakage.refuse_leaks(data, PIPELINE.data.split(data, options))
     print(f"Split {splits.rule}: {', '.join(f'{len(rows):,} {side}' for side, rows in splits.sides().items())}")
-    found, calm, first = {}, {}, None
+    everything, calm, first = {}, {}, None
     names = [f"{h}d" for h in HORIZONS]
     for seed in range(options.seeds):
         machine = device.setup(seed, options.device, options.precision, options.gpus)
-        outcome = trial(PIPELINE, records, splits, replace(options, seed=seed), machine, resamplings=0)
+        outcome = trial(PIPELINE, data, splits, replace(options, seed=seed), machine, resamplings=0)
         panel = report.losses(outcome)
         rows = outcome.parts["test"].rows
-        keep = np.stack([without(records, rows, CRASH, h) for h in HORIZONS], axis=1)
-        for table, of in ((found, ratios(panel)), (calm, ratios(panel, keep))):
-            table["network", seed] = of.pop("network")
+        keep = np.stack([without(data.records, rows, CRASH, h) for h in HORIZONS], axis=1)
+        for table, of_models in ((everything, ratios(panel)), (calm, ratios(panel, keep))):
+            table["network", seed] = of_models.pop("network")
             if first is None:
-                table.update({(name, 0): values for name, values in of.items()})
-        ratio, cost = found["network", seed].round(3), outcome.cost
+                table.update({(name, 0): values for name, values in of_models.items()})
+        ratio, cost = everything["network", seed].round(3), outcome.cost
         print(f"seed {seed}: {ratio}, epoch {outcome.fitted.kept_epoch}, {sum(cost.values()):.0f} s", flush=True)
         first = first or outcome
-    summary(first, pd.DataFrame(found, index=names).T, pd.DataFrame(calm, index=names).T)
+    summary(first, pd.DataFrame(everything, index=names).T, pd.DataFrame(calm, index=names).T)
 
 
-def summary(first: Outcome, found: pd.DataFrame, calm: pd.DataFrame) -> None:
-    """Prints the tables: ratios by model and seed, on all days and without CRASH, and what the first trial gave."""
+def summary(first: Outcome, everything: pd.DataFrame, calm: pd.DataFrame) -> None:
+    """Print the tables: ratios by model and seed, on all days and without CRASH, and results of the first trial."""
     panel = report.losses(first)
-    har = pd.Series(panel.losses["har"].mean(axis=0), index=found.columns)
+    har = pd.Series(panel.losses["har"].mean(axis=0), index=everything.columns)
     print("\nQLIKE of HAR: " + "  ".join(f"{h} {value:.3f}" for h, value in har.items()))
-    for title, table in (("all days", found), (f"without targets that contain {CRASH:%Y-%m-%d}", calm)):
+    for title, table in (("all days", everything), (f"without targets that contain {CRASH:%Y-%m-%d}", calm)):
         means = table.groupby(level=0, sort=False).mean()
         means.loc["network, deviation of seeds"] = table.loc["network"].std()
         print(f"\nQLIKE as a ratio to HAR's, {title}\n" + means.round(3).to_string())
@@ -126,7 +128,7 @@ def summary(first: Outcome, found: pd.DataFrame, calm: pd.DataFrame) -> None:
     print("\nCalm and stormy days\n" + report.against(first, panel).round(4).to_string(index=False))
     print(
         "\nForecasts of returns\n"
-        + report.returns(first, report.return_quantiles(first)).round(4).to_string(index=False)
+        + report.returns(first, report.quantile_forecasts(first)).round(4).to_string(index=False)
     )
     print("\nDirection\n" + report.direction(first).to_string(index=False))
 

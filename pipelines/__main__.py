@@ -48,13 +48,13 @@ ENVIRONMENT = {
 
 
 def prepare() -> None:
-    """Sets ENVIRONMENT, before any of these libraries is imported; values that the user has set win."""
+    """Set ENVIRONMENT, before any of these libraries is imported; values that the user has set win."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, or 1 for a fault of the machine, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Run one command; returns 0, or 1 for a fault of the machine, 2 for a user's mistake, 130 for Ctrl-C."""
     prepare()
     command, *rest = (sys.argv[1:] if arguments is None else arguments) or HELP
     try:
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def list_command(arguments: Sequence[str]) -> int:
-    """Prints name, title and registered data sets of each pipeline."""
+    """Print name, title and registered data sets of each pipeline."""
     _refuse(arguments, "list")
     pipelines = discover()
     width = max(map(len, pipelines), default=0)
@@ -90,7 +90,7 @@ def list_command(arguments: Sequence[str]) -> int:
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """Trains the pipeline that the first argument names, with the others as its settings."""
+    """Train the pipeline that the first argument names, with the others as its settings."""
     if not arguments or arguments[0] in HELP:
         print(USAGE)
         return 0
@@ -101,6 +101,10 @@ def train_command(arguments: Sequence[str]) -> int:
 
     settings = tyro.cli(pipeline.settings, args=flags, prog=f"pipelines train {name}", description=pipeline.title)
 
+    from pipelines.core.store.model_names import check_name
+
+    check_name(settings.name)
+
     from pipelines.core.commands.train import train
 
     train(pipeline, settings)
@@ -108,7 +112,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
 
 def doctor_command(arguments: Sequence[str]) -> int:
-    """Prints one line for each thing that a run needs of this machine; returns 1 if any is amiss."""
+    """Print one line for each thing that a run needs of this machine; return 1 if any is amiss."""
     _refuse(arguments, "doctor")
 
     from pipelines.core.commands.doctor import doctor
@@ -121,7 +125,7 @@ def doctor_command(arguments: Sequence[str]) -> int:
 
 
 def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
-    """Runs a verb of the pipeline's own."""
+    """Run a verb of the pipeline's own."""
     verbs = pipeline.verbs
     if not verbs:
         raise InputError(f"{pipeline.name} has no verbs of its own: expected `train {pipeline.name}`.")
@@ -143,7 +147,7 @@ ON_VERSIONS = {
 
 
 def versions_command(command: str, arguments: Sequence[str]) -> int:
-    """Runs one of ON_VERSIONS for a pipeline; the parameters of its function are the flags."""
+    """Run one of ON_VERSIONS for a pipeline; the parameters of its function are the flags."""
     if not arguments or arguments[0] in HELP:
         print(USAGE)
         return 0

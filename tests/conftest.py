@@ -1,5 +1,6 @@
 """What every test stands on: quiet libraries, no network beyond this machine, properties that repeat."""
 
+import functools
 import os
 import shutil
 import socket
@@ -23,6 +24,18 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def radiographs_made_once():
+    """Simulating them takes ten seconds, and several tests of a process read the demo."""
+    from pipelines.medical_images import demo
+
+    make = demo.make
+    once = functools.cache(lambda seed, images: make(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "make", lambda seed: tuple(part.copy() for part in once(seed, demo.IMAGES)))
+        yield
 
 
 @pytest.fixture(scope="session")

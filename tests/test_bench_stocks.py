@@ -18,10 +18,10 @@ def test_a_target_contains_the_days_after_its_own_up_to_the_horizon():
 
 def test_choices_see_nothing_of_the_test_period():
     options = Options()
-    records = data.read(None, options)
-    first = records["time"].iloc[data.split(records, options).test].min()
-    kept, earlier = before(records, options)
+    whole = data.read(None, options)
+    first = whole.records["time"].iloc[data.split(whole, options).test].min()
+    kept, earlier = before(whole, options)
     splits = data.split(kept, earlier)
-    assert kept["time"].max() < first
+    assert kept.records["time"].max() < first
     for rows in splits.sides().values():
-        assert (kept["known_at"].iloc[rows] < first).all()
+        assert (kept.records["known_at"].iloc[rows] < first).all()

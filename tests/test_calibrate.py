@@ -39,8 +39,8 @@ def test_temperature_finds_the_slope_and_offset_that_undo_the_distortion():
     labels, scores, _ = distorted(0, 20000)
     facts = calibration.temperature(scores, labels, np.ones(20000))
     # logit p = (logit s - 1) / 2
-    assert facts["slope"] == pytest.approx(0.5, abs=0.03)
-    assert facts["offset"] == pytest.approx(-0.5, abs=0.06)
+    assert facts.slope == pytest.approx(0.5, abs=0.03)
+    assert facts.offset == pytest.approx(-0.5, abs=0.06)
 
 
 def test_temperature_of_several_classes_lowers_the_loss_and_leaves_every_decision():
@@ -51,7 +51,7 @@ def test_temperature_of_several_classes_lowers_the_loss_and_leaves_every_decisio
     sure = p**3 / (p**3).sum(axis=1, keepdims=True)
     facts, ones = calibration.learn(sure, labels, np.ones(3000)), np.ones(3000)
     mended = calibration.apply(facts, sure)
-    assert facts["slope"] == pytest.approx(1 / 3, abs=0.03)
+    assert facts.slope == pytest.approx(1 / 3, abs=0.03)
     assert log_loss(labels, mended)(ones) < log_loss(labels, sure)(ones)
     assert (mended.argmax(axis=1) == sure.argmax(axis=1)).all()
     assert mended.sum(axis=1) == pytest.approx(1.0)
@@ -81,13 +81,13 @@ def test_isotonic_ends_carry_one_pseudo_record_of_the_overall_share():
     labels, scores = np.repeat([0, 1], 50), np.linspace(0.01, 0.99, 100)
     facts = calibration.isotonic(scores, labels, np.ones(100))
     # Fifty records of label 0 and one worth a half; at the other end fifty of label 1 and the same.
-    assert facts["y"] == pytest.approx([0.5 / 51] * 2 + [50.5 / 51] * 2)
+    assert facts.y == pytest.approx([0.5 / 51] * 2 + [50.5 / 51] * 2)
 
 
 def test_the_default_calibration_is_isotonic_only_where_both_classes_have_a_thousand_records():
     labels, scores, _ = distorted(0, 8000)
-    assert calibration.learn(scores, labels, np.ones(8000))["kind"] == "isotonic"
-    assert calibration.learn(scores[:2000], labels[:2000], np.ones(2000))["kind"] == "temperature"
+    assert calibration.learn(scores, labels, np.ones(8000)).kind == "isotonic"
+    assert calibration.learn(scores[:2000], labels[:2000], np.ones(2000)).kind == "temperature"
 
 
 def test_calibration_on_a_single_class_is_refused():

@@ -11,15 +11,15 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from pipelines.core.contract import InputError, Metric, Pipeline, Settings
+from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
-from pipelines.core.data.dataset import record_hashes
 from pipelines.core.data.splits import Splits
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
 from pipelines.core.store import manifest, registry
+from tests.builders import dataset
 
-DROP = Pipeline("toy", "Toy", Settings, Metric("roc_auc"), ())
-REFUSE = replace(DROP, duplicates="refuse")
+KEY = ("when", "amount", "shop")
+CLASSES = ("honest", "fraud")
 FEATURES = ("amount", "shop")
 
 
@@ -29,27 +29,26 @@ def clean(n: int = 300) -> tuple[pd.DataFrame, Splits]:
     time = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n), unit="h")
     records = pd.DataFrame(
         {
-            "number": [f"p{i}" for i in range(n)],
+            "id": [f"p{i}" for i in range(n)],
+            "label": (np.arange(n) % 3 == 0).astype(int),
+            "time": time,
             "when": time.astype(str),
             "amount": rng.normal(size=n),
             "shop": rng.choice(["a", "b", None], n),
-            "fraud": (np.arange(n) % 3 == 0).astype(int),
         }
     )
-    records["id"], records["label"], records["time"] = records["number"], records["fraud"], time
-    records.attrs["roles"] = {
-        "id": "number",
-        "label": "fraud",
-        "time": "when",
-        "amount": "amount",
-        "entities": ["shop"],
-    }
     return records, Splits(*np.split(np.arange(n), [n // 2, 3 * n // 4]))
 
 
-def refusal(records, splits, pipeline=DROP, **options) -> str:
+def checked(records, splits, classes=CLASSES, features=FEATURES, allow_column=()) -> Splits:
+    """What the checks leave of the splits."""
+    key = [name for name in KEY if name in records] or ["x"]
+    return leakage.refuse_leaks(dataset(records, key), splits, classes, features, allow_column)
+
+
+def refusal(records, splits, **options) -> str:
     with pytest.raises(InputError) as error:
-        leakage.refuse_leaks(pipeline, records, splits, features=FEATURES, **options)
+        checked(records, splits, **options)
     return str(error.value)
 
 
@@ -57,10 +56,10 @@ def test_clean_records_pass_unchanged():
     records, splits = clean()
     records["group"] = np.repeat(["w", "x", "y", "z"], [150, 40, 35, 75])
     records["known_at"] = records["time"]
-    checked = leakage.refuse_leaks(REFUSE, records, splits, features=FEATURES)
-    assert checked.left_out == {}
+    kept = checked(records, splits)
+    assert kept.left_out == {}
     for side, rows in splits.sides().items():
-        np.testing.assert_array_equal(checked.sides()[side], rows)
+        np.testing.assert_array_equal(kept.sides()[side], rows)
 
 
 # Sides
@@ -77,18 +76,18 @@ def test_a_side_without_a_class_is_refused_by_name(side):
     records, splits = clean()
     rows = splits.sides()[side]
     message = refusal(records, replace(splits, **{side: rows[records["label"].to_numpy()[rows] == 0]}))
-    assert f"class 1 among the 50 of {side}" in message or f"class 1 among the 100 of {side}" in message
+    assert f"class 'fraud' among the {len(rows) * 2 // 3} of {side}" in message
 
 
 def test_labels_of_one_class_alone_are_refused():
     records, splits = clean()
-    assert "at least two classes" in refusal(records.assign(label=1), splits)
+    assert "at least two classes are needed. Received: only fraud" in refusal(records.assign(label=1), splits)
 
 
 def test_quantities_as_labels_need_no_classes():
     records, splits = clean()
-    records["label"] = np.linspace(0, 1, len(records))
-    leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
+    records["label"] = np.linspace(-1, 1, len(records))
+    checked(records, splits, classes=())
 
 
 # Time
@@ -113,7 +112,7 @@ def test_a_label_known_when_the_next_side_begins_passes_and_one_known_later_is_r
     begin = records.loc[150, "time"]
     records["known_at"] = records["time"].clip(upper=begin).where(records.index < 150, records["time"])
     records.loc[7, "known_at"] = begin
-    leakage.refuse_leaks(DROP, records, splits)
+    checked(records, splits, features=())
     records.loc[[7, 9], "known_at"] = begin + pd.Timedelta(1, "us")
     message = refusal(records, splits)
     assert "record p7 of train" in message
@@ -131,7 +130,7 @@ def test_labels_of_the_test_may_be_known_at_any_time():
     records, splits = clean()
     records["known_at"] = records["time"]
     records.loc[225:, "known_at"] += pd.Timedelta(365, "D")
-    leakage.refuse_leaks(DROP, records, splits)
+    checked(records, splits, features=())
 
 
 # Groups
@@ -149,7 +148,7 @@ def test_a_group_on_two_sides_is_refused_with_a_record_of_each():
 def test_records_without_a_group_belong_to_none():
     records, splits = clean()
     records["group"] = None
-    leakage.refuse_leaks(DROP, records, splits)
+    checked(records, splits, features=())
 
 
 @given(groups=arrays(int, 30, elements=st.integers(0, 20)), sides=arrays(int, 30, elements=st.integers(0, 3)))
@@ -162,9 +161,9 @@ def test_groups_are_refused_if_and_only_if_one_is_on_two_sides(groups, sides):
     leaks = any(len(set(sides[(groups == group) & (sides < 3)])) > 1 for group in groups)
     if leaks:
         with pytest.raises(InputError, match="Group"):
-            leakage.refuse_leaks(DROP, records, splits)
+            checked(records, splits, classes=(), features=())
     else:
-        leakage.refuse_leaks(DROP, records, splits)
+        checked(records, splits, classes=(), features=())
 
 
 # Identical records
@@ -176,25 +175,23 @@ def test_duplicates_are_dropped_from_the_earlier_side_exactly(values, sides):
     sides = np.concatenate([sides, np.repeat([0, 1, 2], 6)])
     records = pd.DataFrame({"id": range(58), "label": np.tile([0, 1], 29), "x": values})
     splits = Splits(*(np.flatnonzero(sides == side) for side in range(3)), left_out={"other": 1})
-    checked = leakage.refuse_leaks(DROP, records, splits)
+    kept = checked(records, splits, features=())
     later = [set(values[sides > side]) for side in range(3)]
-    for side, rows in enumerate(checked.sides().values()):
+    for side, rows in enumerate(kept.sides().values()):
         expected = [row for row in np.flatnonzero(sides == side) if values[row] not in later[side]]
         np.testing.assert_array_equal(rows, expected)
-    dropped = sum(map(len, splits.sides().values())) - sum(map(len, checked.sides().values()))
-    assert sum(checked.left_out.values()) == dropped + 1
+    dropped = sum(map(len, splits.sides().values())) - sum(map(len, kept.sides().values()))
+    assert sum(kept.left_out.values()) == dropped + 1
 
 
-def test_duplicates_are_refused_where_the_pipeline_says_so():
+def test_a_record_that_test_holds_too_is_dropped_from_train_whatever_its_label_says():
     records, splits = clean()
     records = records.drop(columns="time")
-    records.loc[250, ["when", "amount", "shop", "fraud"]] = records.loc[10, ["when", "amount", "shop", "fraud"]]
-    records["label"] = records["fraud"] = records["fraud"].astype(int)
-    message = refusal(records, splits, REFUSE)
-    assert "record p10 of train is identical to record p250 of validation or test" in message
-    checked = leakage.refuse_leaks(DROP, records, splits)
-    assert 10 not in checked.train
-    assert list(checked.left_out.values()) == [1]
+    records.loc[250, list(KEY)] = records.loc[10, list(KEY)]
+    records.loc[250, "label"] = 1 - records.loc[10, "label"]
+    kept = checked(records, splits)
+    np.testing.assert_array_equal(kept.train, np.delete(splits.train, 10))
+    assert kept.left_out == {"train records identical to one of validation or test": 1}
 
 
 def test_a_side_that_duplicates_empty_is_refused_with_the_reason():
@@ -203,43 +200,6 @@ def test_a_side_that_duplicates_empty_is_refused_with_the_reason():
     message = refusal(twin, Splits(np.arange(300), np.arange(300, 400), np.arange(400, 600)))
     assert "left for train" in message
     assert "300 train records identical" in message
-
-
-def test_a_digest_stands_for_the_record_where_there_is_one():
-    records = pd.DataFrame({"id": [1, 2, 3], "label": 0, "digest": ["aa", "bb", "aa"], "path": ["1", "2", "3"]})
-    hashes = record_hashes(records)
-    assert hashes.dtype == np.uint64
-    assert hashes[0] == hashes[2] != hashes[1]
-
-
-def test_hashes_see_every_column_of_the_user_but_the_id():
-    records, _ = clean(30)
-    before = record_hashes(records)
-    assert len(set(before)) == 30
-    for column, value in [("when", "never"), ("amount", 9.0), ("shop", "z"), ("fraud", 7)]:
-        changed = record_hashes(records.assign(**{column: records[column].where(records.index != 3, value)}))
-        assert list(np.flatnonzero(changed != before)) == [3], column
-    for column in ("number", "id", "label", "time"):
-        np.testing.assert_array_equal(record_hashes(records.assign(**{column: 0})), before, err_msg=column)
-
-
-def test_a_column_of_the_user_with_a_canonical_name_counts():
-    records = pd.DataFrame({"id": [1, 2], "time": pd.to_datetime(["2024-01-01", "2024-01-02"]), "x": 0, "label": 0})
-    records.attrs["roles"] = {"id": "id", "time": "time", "label": "label"}
-    assert len(set(record_hashes(records))) == 2
-
-
-def test_hashes_agree_however_the_same_values_were_read():
-    records, _ = clean(30)
-    records["settled"] = records["time"].astype("datetime64[us]")
-    kinds = {"fraud": float, "shop": "category", "settled": "datetime64[s]"}
-    other = records[sorted(records, reverse=True)].astype(kinds)
-    other.attrs = records.attrs
-    expected = pd.util.hash_pandas_object(
-        records[["amount", "fraud", "settled", "shop", "when"]].astype({"fraud": float}), index=False
-    )
-    np.testing.assert_array_equal(record_hashes(records), expected)  # by name: the same in every process
-    np.testing.assert_array_equal(record_hashes(other), expected)
 
 
 # Columns that give the label away
@@ -252,7 +212,7 @@ def test_a_copy_of_the_label_is_refused_unless_allowed():
     assert "Column 'amount' alone" in message
     assert "AUC 0.0000" in message or "AUC 1.0000" in message
     assert "--allow-column amount" in message
-    leakage.refuse_leaks(DROP, records, splits, ("amount",), FEATURES)
+    checked(records, splits, allow_column=("amount",))
 
 
 def noisy(auc_wanted: float, n: int = 20_000) -> tuple[pd.DataFrame, Splits]:
@@ -269,7 +229,7 @@ def test_the_limit_lies_between_a_strong_column_and_a_leak(auc_wanted, refused):
     if refused:
         assert "'amount'" in refusal(records, splits)
     else:
-        leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
+        checked(records, splits)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +274,7 @@ def test_a_leak_with_gaps_is_judged_where_it_has_values():
 def test_a_column_that_names_each_record_tells_nothing_of_validation():
     records, splits = clean()
     records["shop"] = [f"{label}-{i}" for i, label in enumerate(records["label"])]
-    leakage.refuse_leaks(DROP, records, splits, features=FEATURES)
+    checked(records, splits)
 
 
 def test_four_positives_are_too_few_to_judge_a_column_by():
@@ -326,7 +286,7 @@ def test_four_positives_are_too_few_to_judge_a_column_by():
         spread = np.linspace(0, positive.sum() - 1, few).astype(int)  # in both halves of validation
         chosen = np.sort(np.concatenate([rows[~positive], rows[positive][spread]]))
         if few == 4:
-            leakage.refuse_leaks(DROP, records, replace(splits, validation=chosen), features=FEATURES)
+            checked(records, replace(splits, validation=chosen))
         else:
             assert "'amount'" in refusal(records, replace(splits, validation=chosen))
 
@@ -335,7 +295,7 @@ def test_one_class_of_several_that_a_column_gives_away_is_named():
     records, splits = clean()
     records["label"] = np.arange(300) % 3
     records["shop"] = np.where(records["label"] == 1, "one", "other")
-    assert "Column 'shop' alone tells class 1" in refusal(records, splits)
+    assert "Column 'shop' alone separates class 'bee'" in refusal(records, splits, classes=("ant", "bee", "cat"))
 
 
 @given(st.data())
@@ -347,15 +307,18 @@ def test_the_auc_is_that_of_scikit_learn(data):
 
 # Manifest
 
+DEMO = [downloads.Origin("demo", "demo")]
+
 
 def test_the_manifest_counts_what_is_on_each_side(tmp_path):
     records, splits = clean()
     (tmp_path / "x.csv").write_text("a")
     splits.left_out["late"] = 3
-    origin = sources.Origin("own", "x", tmp_path / "x.csv")
-    summary, table = manifest.describe(records, splits, [origin])
+    origin = downloads.Origin("own", "x", tmp_path / "x.csv")
+    summary, table = manifest.describe(dataset(records, KEY), splits, [origin])
     assert (summary["origin"], summary["name"], summary["left_out"]) == ("own", "x", {"late": 3})
-    assert summary["sha256"] == sources.sha256(tmp_path / "x.csv")
+    assert summary["key"] == list(KEY)
+    assert summary["sha256"] == downloads.sha256(tmp_path / "x.csv")
     assert summary["train"]["rows"] == 150
     assert summary["train"]["labels"] == {"0": 100, "1": 50}
     assert summary["validation"]["time"] == ["2024-01-07T06:00:00", "2024-01-10T08:00:00"]
@@ -368,21 +331,34 @@ def test_the_digest_of_a_side_sees_values_and_labels_but_not_their_order():
     records, splits = clean()
 
     def digest(records, splits):
-        return manifest.describe(records, splits, [sources.Origin("demo", "demo")])[0]["train"]["sha256"]
+        return manifest.describe(dataset(records, KEY), splits, DEMO)[0]["train"]["sha256"]
 
     before = digest(records, splits)
     assert digest(records.iloc[::-1].reset_index(drop=True), replace(splits, train=299 - splits.train)) == before
     assert digest(records.assign(label=1 - records["label"]), splits) != before
     assert digest(records.assign(amount=records["amount"] + 1), splits) != before
+    assert digest(records.assign(label=records["label"].astype(float)), splits) == before
+
+
+def test_quantities_are_labels_whatever_their_sign():
+    records, splits = clean()
+    records["label"] = np.linspace(-1, 1, len(records))
+    summary, _ = manifest.describe(dataset(records, KEY), splits, DEMO)
+    assert summary["train"]["rows"] == 150
+    assert "labels" not in summary["train"]
+    turned, _ = manifest.describe(dataset(records.assign(label=-records["label"]), KEY), splits, DEMO)
+    assert summary["train"]["sha256"] != turned["train"]["sha256"]
 
 
 def test_a_later_data_set_tells_which_records_and_groups_the_network_has_seen():
     records, splits = clean()
     records["group"] = [f"g{i // 15}" for i in range(300)]
-    _, table = manifest.describe(records, splits, [sources.Origin("demo", "demo")])
+    data = dataset(records, KEY)
     later = records.iloc[[0, 224, 225, 299]].assign(amount=[0, 0, 0, 0], group=["new", "g0", "g19", None])
-    np.testing.assert_array_equal(manifest.learnt_from(table, records), np.arange(300) < 225)
-    np.testing.assert_array_equal(manifest.learnt_from(table, later), [False, True, False, False])
+    later = dataset(later, KEY)
+    _, table = manifest.describe(data, splits, DEMO)
+    np.testing.assert_array_equal(manifest.learnt_from(table, data, data.identity), np.arange(300) < 225)
+    np.testing.assert_array_equal(manifest.learnt_from(table, later, later.identity), [False, True, False, False])
 
 
 # Real data
@@ -392,17 +368,15 @@ def test_a_later_data_set_tells_which_records_and_groups_the_network_has_seen():
 def test_the_scenario_of_the_handbook_payments_is_caught_and_nothing_else(real_data):
     records = pd.read_parquet(real_data / "fraud" / "handbook_transactions.parquet")
     features = [name for name in records if name not in ("TRANSACTION_ID", "TX_DATETIME", "TX_FRAUD")]
-    records["id"], records["label"], records["time"] = (
-        records[name] for name in ("TRANSACTION_ID", "TX_FRAUD", "TX_DATETIME")
-    )
-    records.attrs["roles"] = {"id": "TRANSACTION_ID", "label": "TX_FRAUD", "time": "TX_DATETIME"}
-    day = records["time"].dt.normalize().rank(method="dense").to_numpy()
+    names = {"TRANSACTION_ID": "id", "TX_FRAUD": "label", "TX_DATETIME": "time"}
+    data = dataset(records.rename(columns=names), ("id",))
+    day = data.records["time"].dt.normalize().rank(method="dense").to_numpy()
     splits = Splits(
         *(np.flatnonzero((day > start) & (day <= end)) for start, end in [(0, 120), (127, 150), (157, 183)])
     )
     with pytest.raises(InputError, match="TX_FRAUD_SCENARIO"):
-        leakage.refuse_leaks(DROP, records, splits, features=features)
-    leakage.refuse_leaks(DROP, records, splits, ("TX_FRAUD_SCENARIO",), features)
+        leakage.refuse_leaks(data, splits, CLASSES, features)
+    leakage.refuse_leaks(data, splits, CLASSES, features, ("TX_FRAUD_SCENARIO",))
 
 
 # Sides that a champion has fixed
@@ -418,12 +392,13 @@ def champion(monkeypatch, begin: str, features: str) -> registry.Version:
 def test_what_comes_before_the_test_period_of_the_champion_is_left_out_of_test(monkeypatch):
     records, splits = clean()
     bound = champion(monkeypatch, str(records["time"].iloc[260]), "amount\nshop")
-    kept = manifest.keep_sides(splits, records, bound)
+    kept = manifest.keep_sides(splits, dataset(records), bound)
     np.testing.assert_array_equal(kept.test, np.arange(260, 300))
     assert kept.left_out == {"test records from before the test period of version 7": 35}
 
 
 def test_records_that_are_all_from_before_it_are_refused_with_the_way_out(monkeypatch):
     records, splits = clean()
+    bound = champion(monkeypatch, "2030-01-01", "amount")
     with pytest.raises(InputError, match=r"75 test records are all from before 2030.* version 7 of toy .* --name"):
-        manifest.keep_sides(splits, records, champion(monkeypatch, "2030-01-01", "amount"))
+        manifest.keep_sides(splits, dataset(records), bound)

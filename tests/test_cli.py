@@ -2,6 +2,7 @@ import dataclasses
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -108,6 +109,23 @@ def test_what_was_not_recorded_ends_in_one_sentence_and_code_1(settings_seen, mo
     train_raises(monkeypatch, UnrecordedError("It is kept; `pipelines send blobs` records it."))
     assert cli.main(["train", "blobs"]) == 1
     assert capsys.readouterr().err == "It is kept; `pipelines send blobs` records it.\n"
+
+
+def test_a_training_that_diverges_ends_in_one_sentence_and_code_1_and_its_run_stays_failed(store, monkeypatch, capfd):
+    monkeypatch.setattr(cli, "discover", lambda: {"blobs": BLOBS})
+    assert cli.main(["train", "blobs", "--learning-rate", "1e38", "--epochs", "2"]) == 1
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    assert re.fullmatch(
+        r"error: Training diverged: loss is nan after epoch 1\. Lower --learning-rate\.", last_line(told)
+    )
+    (run,) = store.search_runs([store.get_experiment_by_name("blobs").experiment_id])
+    assert run.info.status == "FAILED"
+    assert store.search_registered_models() == []
+
+
+def last_line(text: str) -> str:
+    return text.rstrip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("command", cli.ON_VERSIONS)

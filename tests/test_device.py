@@ -56,6 +56,7 @@ def test_precision_follows_the_setting(no_gpu):
     assert device.setup(0).precision == "float32"
 
 
+@pytest.mark.slow
 def test_two_devices_train_one_network_as_one_does():
     def trained(devices: str) -> dict:
         command = [sys.executable, "-c", MIRRORED, devices]

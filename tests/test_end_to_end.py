@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 
 from pipelines.fraud import demo
+from tests.processes import BOUND, obey_ctrl_c, wait_until
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
@@ -22,14 +22,15 @@ ENVIRONMENT["PYTHONPATH"] = str(ROOT)
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "pipelines", *arguments]
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=obey_ctrl_c
     )
 
 
 def finished(folder: Path, *arguments: str) -> tuple[int, str, str]:
     process = start(folder, *arguments)
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=BOUND)
     return process.returncode, out, err
 
 
@@ -157,11 +158,9 @@ def test_a_planted_leak_is_refused_by_name(tmp_path, payments):
 def test_ctrl_c_during_training_ends_the_run_as_killed(tmp_path, payments):
     payments.to_csv(tmp_path / "payments.csv", index=False)
     process = start(tmp_path, "train", "fraud", "--data", "payments.csv", "--epochs", "500", "--patience", "500")
-    deadline = time.monotonic() + 200
-    while not epochs(tmp_path) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_until(lambda: epochs(tmp_path) or process.poll() is not None, "the first epoch")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=BOUND)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert [status for _, status in runs(tmp_path)] == ["KILLED"]

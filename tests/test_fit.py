@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
-from pipelines.core.contract import Settings
+from pipelines.core.contract import DivergedError, Settings
 from pipelines.core.data.arrays import Part
 from pipelines.core.training import device
 from pipelines.core.training.batches import Batches, predict
-from pipelines.core.training.fit import DivergedError, fit
+from pipelines.core.training.fit import fit
+from tests.builders import part
 
 SETTINGS = Settings(epochs=3, batch_size=32, learning_rate=0.01)
 LOSS = keras.losses.BinaryCrossentropy()
@@ -21,8 +21,7 @@ def parts(seed: int = 0, signal: float = 1.0) -> tuple[Part, Part]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(600, 4)).astype(np.float32)
     label = (x[:, 0] * signal + rng.normal(size=600) > 0).astype(int)
-    records = pd.DataFrame({"label": label})
-    return Part(records, np.arange(400), {"x": x}), Part(records, np.arange(400, 600), {"x": x})
+    return part({"x": x}, label, np.arange(400)), part({"x": x}, label, np.arange(400, 600))
 
 
 def network() -> keras.Model:
@@ -107,7 +106,8 @@ def test_without_patience_the_last_weights_are_kept_and_with_it_the_best():
 
 def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence():
     train, stopping = parts()
-    train.records["label"] = train.records["label"].astype(float).where(train.records.index != 7)
+    labels = np.where(np.arange(600) == 7, np.nan, train.encoded.targets["label"])
+    train = part(train.inputs, labels, train.rows)
     with pytest.raises(DivergedError, match=r"loss is nan after epoch 1.*--learning-rate"):
         fit(network(), LOSS, train, stopping, SETTINGS, device.setup(0))
 
@@ -124,3 +124,19 @@ def test_the_network_learns_what_there_is_to_learn():
     model, _, stopping = fitted(replace(SETTINGS, epochs=10), signal=5.0)
     right = (predict(model, stopping)[:, 0] > 0.5) == stopping.labels
     assert right.mean() > 0.85
+
+
+def test_a_network_of_several_outputs_is_fitted_to_targets_of_their_names():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 4)).astype(np.float32)
+    targets = {"sum": x.sum(axis=1) - 5, "sign": (x[:, 0] > 0).astype(int)}
+    train, stopping = (part({"x": x}, targets, rows) for rows in (np.arange(400), np.arange(400, 600)))
+    given = keras.Input((4,), name="x")
+    outputs = {"sum": keras.layers.Dense(1)(given), "sign": keras.layers.Dense(1, activation="sigmoid")(given)}
+    model = keras.Model({"x": given}, outputs)
+    settings = replace(SETTINGS, epochs=30, learning_rate=0.1)
+    result = fit(model, {"sum": "mse", "sign": "binary_crossentropy"}, train, stopping, settings, device.setup(0))
+    assert np.isfinite(result.epochs[-1]["val_loss"])
+    found = predict(model, stopping)
+    assert np.abs(found["sum"][:, 0] - stopping.y()["sum"]).mean() < 0.5, "targets are negative, and none is left out"
+    assert ((found["sign"][:, 0] > 0.5) == stopping.y()["sign"]).mean() > 0.9

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,23 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.fraud import history, timelines
+from pipelines.fraud.data import Facts
+from pipelines.fraud.reading import Roles
 
 DELAY = 7.0
-FACTS = {
-    "roles": {"id": "id", "label": "fraud", "time": "when", "amount": "amount", "entities": ["card", "shop"]},
-    "numeric": ["score"],
-    "categorical": {"country": ["DE", "FR"]},
-    "delay_days": DELAY,
-}
+ROLES = Roles("id", "fraud", "when", "amount", ("card", "shop"))
+FACTS = Facts(ROLES, DELAY, ("score",), {"country": ("DE", "FR")}, ("amount", "score", "country"), {})
 START, DAY = np.datetime64("2024-03-01", "us"), np.timedelta64(1, "D")
 
 
 def payments(*rows: tuple) -> pd.DataFrame:
-    """Payments from (day, card, shop, amount, label)."""
+    """Payments from (day, card, shop, amount, label), where a label of -1 is none."""
     table = pd.DataFrame(rows, columns=["day", "card", "shop", "amount", "label"])
     table["time"] = START + (table["day"].to_numpy(float) * 86_400_000_000).astype("timedelta64[us]")
-    table["label"] = table["label"].astype(np.int8)
+    table = labelled(table, table["label"])
     return table.assign(score=table["amount"] / 2, country=np.where(table["shop"] > 0, "DE", "US"))
+
+
+def labelled(table: pd.DataFrame, label: np.ndarray | pd.Series) -> pd.DataFrame:
+    return table.assign(label=np.asarray(label, np.int8), labelled=np.asarray(label) != -1)
 
 
 # Few cards, shops, times and amounts, so that payments tie, and gaps on either side of the delay.
@@ -69,6 +72,7 @@ def test_a_payment_sees_neither_later_ones_nor_those_of_its_own_time(table, data
     for name, values in {"card": [0, 1, 2], "shop": [0.0, 1.0], "amount": [1.0, 99.0], "label": [-1, 0, 1]}.items():
         drawn = data.draw(st.lists(st.sampled_from(values), min_size=len(table), max_size=len(table)))
         changed.loc[hidden, name] = np.array(drawn, table[name].dtype)[hidden]
+    changed = labelled(changed, changed["label"])
     assert_same(seen(table, slice(row, row + 1)), seen(changed, slice(row, row + 1)))
 
 
@@ -79,7 +83,7 @@ def test_a_label_is_seen_only_once_the_delay_has_passed(table, data):
     changed = table.copy()
     unknown = table["day"] + DELAY > table["day"][row]
     drawn = data.draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=len(table), max_size=len(table)))
-    changed.loc[unknown, "label"] = np.array(drawn, np.int8)[unknown]
+    changed = labelled(changed, np.where(unknown, drawn, table["label"]))
     assert_same(seen(table, slice(row, row + 1)), seen(changed, slice(row, row + 1)))
 
 
@@ -95,7 +99,8 @@ def test_the_order_of_the_rows_does_not_matter(table, random):
 def test_a_few_payments_with_their_past_look_as_they_do_in_the_full_table(table, data):
     day = data.draw(st.sampled_from(sorted(table["day"])))
     rows = np.flatnonzero(table["day"] == day)
-    asked = table[table["day"] <= day].assign(label=lambda past: past["label"].where(past["day"] < day, -1))
+    asked = table[table["day"] <= day]
+    asked = labelled(asked, asked["label"].where(asked["day"] < day, -1))
     assert_same(seen(table, rows), seen(asked.reset_index(drop=True), np.flatnonzero(asked["day"] == day)))
 
 
@@ -162,7 +167,7 @@ def amounts(past: pd.DataFrame, amount: float, delay: float) -> Iterator[tuple[s
 def expected(table: pd.DataFrame, row: int, delay: float) -> dict[str, float]:
     """The columns of a payment by name, those of its time apart."""
     found = {"amount": table["amount"][row], "score": table["score"][row]}
-    for entity in FACTS["roles"]["entities"]:
+    for entity in ROLES.entities:
         past = before(table, row, entity)
         kinds = [visits(past, list(timelines.WINDOWS)), frauds(past, delay)]
         kinds.append(amounts(past, table["amount"][row], delay))
@@ -188,13 +193,13 @@ def expected_events(table: pd.DataFrame, row: int, entity: str, delay: float) ->
 def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(table, delay, stretch, data):
     table = table.assign(time=START + (table["time"] - START) * stretch)
     row = data.draw(st.integers(0, len(table) - 1))
-    inputs = history.inputs(table, FACTS | {"delay_days": delay})
+    inputs = history.inputs(table, replace(FACTS, delay_days=delay))
     found = dict(zip(inputs["payment"].names, inputs["payment"][np.array([row])][0], strict=True))
     wanted = expected(table, row, delay)
     assert {name for name in found if not name.startswith("time of")} == set(wanted)
     for name, value in wanted.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-5, err_msg=name)
-    for entity in FACTS["roles"]["entities"]:
+    for entity in ROLES.entities:
         events = inputs[entity][np.array([row])][0]
         np.testing.assert_allclose(events, expected_events(table, row, entity, delay), rtol=1e-5, atol=1e-5)
 
@@ -202,7 +207,7 @@ def test_what_is_found_in_timelines_is_what_looking_through_all_payments_finds(t
 @settings(deadline=None, max_examples=20)
 @given(tables)
 def test_the_number_of_earlier_payments_counts_all_of_the_entity(table):
-    for entity in FACTS["roles"]["entities"]:
+    for entity in ROLES.entities:
         counts = [len(before(table, row, entity)) for row in range(len(table))]
         assert history.inputs(table, FACTS)[entity].earlier(np.arange(len(table))).tolist() == counts
 
@@ -235,17 +240,17 @@ def test_blocks_change_no_bit(monkeypatch):
     assert_same({name: values[:5] for name, values in whole.items()}, seen(table, rows[:5]))
 
 
-def test_columns_held_in_memory_are_those_gathered_and_too_many_stay_as_they_are(monkeypatch):
+def test_columns_in_memory_are_those_gathered_and_too_many_stay_as_they_are(monkeypatch):
     lazy = history.inputs(many(3_000), FACTS)["payment"]
     rows = np.random.default_rng(1).integers(0, 3_000, 500)
-    assert lazy.held().dtype == lazy.dtype
-    np.testing.assert_array_equal(lazy.held()[rows], lazy[rows])
-    monkeypatch.setattr(history, "HELD", 3_000 * lazy.shape[1] * 4 - 1)
-    assert lazy.held() is lazy
+    assert lazy.materialised().dtype == lazy.dtype
+    np.testing.assert_array_equal(lazy.materialised()[rows], lazy[rows])
+    monkeypatch.setattr(history, "MOST_BYTES", 3_000 * lazy.shape[1] * 4 - 1)
+    assert lazy.materialised() is lazy
 
 
 def test_a_payment_takes_no_more_than_130_bytes():
-    table, facts = many(200_000), FACTS | {"categorical": {}}
+    table, facts = many(200_000), replace(FACTS, categorical={})
     tracemalloc.start()
     kept = history.inputs(table, facts)
     assert tracemalloc.get_traced_memory()[1] / len(table) < 130
@@ -288,7 +293,7 @@ def test_an_amount_is_compared_with_the_mean_of_the_past_without_known_frauds():
 
 def test_a_fraud_older_than_the_longest_window_and_not_yet_known_does_not_touch_what_is_usual():
     table = payments((0, 1, 0, 900, 1), (25, 1, 0, 800, 1), (50, 1, 0, 10, 0), (120, 1, 0, 20, 0))
-    found = history.inputs(table, FACTS | {"delay_days": 100.0})["payment"]
+    found = history.inputs(table, replace(FACTS, delay_days=100.0))["payment"]
     to_usual = found[np.array([3])][0, found.names.index("card: amount to usual")]
     assert to_usual == pytest.approx(np.log(20.01 / 10.01))
 
@@ -329,12 +334,12 @@ def test_more_events_than_steps_keep_the_latest():
     assert events[:, history.CHANNELS.index("age")].tolist() == list(range(history.STEPS, 0, -1))
 
 
-@pytest.mark.parametrize(("time", "entities"), [("", ["card", "shop"]), ("when", []), ("when", ["card"])])
+@pytest.mark.parametrize(("time", "entities"), [("", ("card", "shop")), ("when", ()), ("when", ("card",))])
 def test_without_time_or_entities_there_is_no_history(time, entities):
-    facts = FACTS | {"roles": FACTS["roles"] | {"time": time, "entities": entities}}
+    facts = replace(FACTS, roles=replace(ROLES, time=time, entities=entities))
     table = CARD if time else CARD.drop(columns="time")
     found = history.inputs(table, facts)
-    assert sorted(found) == sorted(["payment", "categories", *(entities if time else [])])
+    assert sorted(found) == sorted(["payment", "categories", *(entities if time else ())])
     assert found["payment"][np.arange(2)].shape == (2, found["payment"].shape[1])
 
 
@@ -344,8 +349,16 @@ def test_unseen_and_missing_categories_are_coded_0():
 
 
 def test_a_table_without_amounts_has_a_history_of_counts_and_labels():
-    facts = FACTS | {"roles": FACTS["roles"] | {"amount": ""}}
+    facts = replace(FACTS, roles=replace(ROLES, amount=""))
     found = history.inputs(CARD.drop(columns="amount"), facts)
     assert not [name for name in found["payment"].names if "amount" in name or "mean" in name]
     assert found["payment"][np.arange(2)].shape == (2, found["payment"].shape[1])
     assert np.isfinite(found["card"][np.arange(len(CARD))]).all()
+
+
+def test_a_code_is_no_label_where_the_payment_is_not_labelled():
+    table = CARD.assign(labelled=[True, False, True, True, True])  # the fraud of day 1
+    events = history.inputs(table, FACTS)["card"][np.array([3])][0]
+    assert events[-3:, history.CHANNELS.index("known")].tolist() == [1, 0, 1]
+    assert not events[:, history.CHANNELS.index("fraud")].any()
+    assert column(table, "card: known frauds in 7 days") == [0, 0, 0, 0, 0]

@@ -106,7 +106,6 @@ def test_make_and_list_know_the_same_pipelines():
         (["doctor"], ["pipelines doctor"]),
         (["test"], ["pytest -n 2 --dist loadfile --no-loadscope-reorder"]),
         (["test-all"], ["pytest -n 2 --dist loadfile --no-loadscope-reorder -m "]),
-        (["lint"], ["ruff check .", "ruff format --check ."]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -114,6 +113,12 @@ def test_a_target_runs_its_command(ready, arguments, commands):
     answer = make(ready, *arguments)
     assert answer.returncode == 0
     assert [line.strip() for line in answer.stdout.splitlines()] == [f"-m {command}".strip() for command in commands]
+
+
+def test_lint_checks_style_types_and_imports(ready):
+    lines = make(ready, "lint").stdout.splitlines()
+    assert [line.split()[1] for line in lines[:3]] == ["ruff", "ruff", "mypy"]
+    assert "lint_imports" in lines[3]
 
 
 def test_a_verb_asks_for_the_pipeline_that_it_is_about(ready):

@@ -1,6 +1,7 @@
 """Images as people have them: folders, tables of files, arrays; their groups, their sides, and requests."""
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,13 @@ import pytest
 from PIL import Image
 
 from pipelines.core.contract import InputError
+from pipelines.core.data import typed_json
+from pipelines.core.data.dataset import Dataset
+from pipelines.core.data.splits import SHARES
+from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.reading import folders
 from pipelines.medical_images import PIPELINE, Settings, data, demo
+from pipelines.medical_images.sources import CLASSES
 
 SETTINGS = Settings(size=16)
 
@@ -50,28 +56,37 @@ def arrays(path: str = "set.npz", **changed: np.ndarray) -> Path:
     return Path(path)
 
 
-def read(path: Path, **settings: object) -> pd.DataFrame:
+def read(path: Path, **settings: object) -> Dataset:
     return data.read(path, replace(SETTINGS, **settings))
 
 
-def sides(records: pd.DataFrame) -> dict[str, set]:
-    return {side: set(records["id"].iloc[rows]) for side, rows in data.split(records, SETTINGS).sides().items()}
+def sides(images: Dataset) -> dict[str, set]:
+    ids = images.records["id"]
+    return {side: set(ids.iloc[rows]) for side, rows in data.split(images, SETTINGS).sides().items()}
+
+
+def pixels(images: Dataset, facts: data.Facts, rows: np.ndarray | None = None) -> np.ndarray:
+    """The network's input for these rows, all by default."""
+    found = data.encode(images, facts).inputs["image"]
+    return found[np.arange(len(images)) if rows is None else rows]
 
 
 MANY = [f"{label}/{n}.png" for label in ("cat", "dog") for n in "abcdefghijklmnopqrst"]
 
 
 def test_a_folder_of_classes_is_read_in_order_with_what_it_holds():
-    records = read(folder(MANY))
+    found = read(folder(MANY))
+    records = found.records
     assert records["id"].tolist() == sorted(MANY)
-    assert [records.attrs["classes"][label] for label in records["label"]] == [name[:3] for name in sorted(MANY)]
-    shown = data.decode(records, data.learn(records, SETTINGS))["image"]
+    assert [found.about.classes[label] for label in records["label"]] == [name[:3] for name in sorted(MANY)]
+    assert found.labelled.all()
+    row = records["id"].tolist().index("dog/c.png")
     expected = np.asarray(Image.open(io.BytesIO(picture(MANY.index("dog/c.png")))))
-    assert np.array_equal(shown[np.array([records["id"].tolist().index("dog/c.png")])][0, ..., 0], expected)
+    assert np.array_equal(pixels(found, data.learn(found, SETTINGS))[row, ..., 0], expected)
 
 
 def test_without_a_group_the_user_is_told_what_that_means():
-    assert any("No patient or source is known" in note for note in read(folder(MANY)).attrs["notes"])
+    assert any("No patient or source is known" in note for note in read(folder(MANY)).notes)
 
 
 def test_folders_name_the_sides_in_any_case():
@@ -112,17 +127,17 @@ def test_a_side_that_is_missing_is_drawn_from_train_and_test_stays_as_it_is():
     ],
 )
 def test_patients_and_sources_are_recognised_in_names(names, groups):
-    records = read(folder([*names, *(name.replace("a/", "b/") for name in names)]))
-    one_class = records[records["label"] == 0]
+    found = read(folder([*names, *(name.replace("a/", "b/") for name in names)]))
+    one_class = found.records[found.records["label"] == 0]
     assert one_class["group"].nunique() == groups
-    assert any("recognised" in note for note in records.attrs["notes"])
+    assert any("recognised" in note for note in found.notes)
 
 
 def test_patients_are_one_group_across_classes_but_numbers_of_sources_are_not():
     of_patients = [f"{label}/person{n}_{k}.png" for label in "ab" for n in range(6) for k in range(2)]
     of_sources = [f"{label}/_{n}_{k}.png" for label in "ab" for n in range(6) for k in range(2)]
-    assert read(folder(of_patients, "p"))["group"].nunique() == 6
-    assert read(folder(of_sources, "s"))["group"].nunique() == 12
+    assert read(folder(of_patients, "p")).records["group"].nunique() == 6
+    assert read(folder(of_sources, "s")).records["group"].nunique() == 12
 
 
 def test_names_that_never_recur_make_no_groups():
@@ -131,19 +146,19 @@ def test_names_that_never_recur_make_no_groups():
 
 def test_a_pattern_of_the_users_own_takes_its_first_group_and_a_dash_none():
     root = folder([f"{label}/x{n % 5}y{n}.png" for label in "ab" for n in range(20)])
-    assert read(root, group_pattern=r"x(\d)y")["group"].nunique() == 5
+    assert read(root, group_pattern=r"x(\d)y").records["group"].nunique() == 5
     assert "group" not in read(root, group_pattern="-")
 
 
-@pytest.mark.parametrize(("pattern", "told"), [("x(", "regular expression"), ("nowhere", "finds no group")])
+@pytest.mark.parametrize(("pattern", "told"), [("x(", "regular expression"), ("nowhere", "does not fit")])
 def test_a_pattern_that_does_not_work_is_refused(pattern, told):
     with pytest.raises(InputError, match=told):
         read(folder(MANY), group_pattern=pattern)
 
 
 def test_folders_below_a_class_are_groups():
-    records = read(folder([f"{label}/p{n}/{k}.png" for label in "ab" for n in range(5) for k in range(3)]))
-    assert records["group"].nunique() == 5
+    found = read(folder([f"{label}/p{n}/{k}.png" for label in "ab" for n in range(5) for k in range(3)]))
+    assert found.records["group"].nunique() == 5
 
 
 def test_no_group_is_on_two_sides_and_each_class_is_on_all():
@@ -153,20 +168,20 @@ def test_no_group_is_on_two_sides_and_each_class_is_on_all():
         for n in range(30)
         for k in range(1 + n % 4)
     ]
-    records = read(folder(names))
-    splits = data.split(records, SETTINGS)
+    found = read(folder(names))
+    records, splits = found.records, data.split(found, SETTINGS)
     groups = {side: set(records["group"].iloc[rows]) for side, rows in splits.sides().items()}
     assert not groups["train"] & groups["test"]
     assert not groups["train"] & groups["validation"]
     assert not groups["validation"] & groups["test"]
     assert all(set(records["label"].iloc[rows]) == {0, 1} for rows in splits.sides().values())
-    assert len(splits.test) / len(records) == pytest.approx(data.SHARES["test"], abs=0.06)
+    assert len(splits.test) / len(records) == pytest.approx(SHARES["test"], abs=0.06)
     assert sum(map(len, splits.sides().values())) == len(records)
 
 
 def test_the_split_does_not_depend_on_the_seed():
-    records = read(folder(MANY))
-    one, other = (data.split(records, replace(SETTINGS, seed=seed)) for seed in (0, 1))
+    found = read(folder(MANY))
+    one, other = (data.split(found, replace(SETTINGS, seed=seed)) for seed in (0, 1))
     assert np.array_equal(one.test, other.test)
 
 
@@ -175,10 +190,10 @@ def test_a_table_of_files_names_labels_groups_and_sides():
     table = pd.DataFrame({"file": [f"{n}.png" for n in range(30)], "label": ["ill", "well"] * 15})
     table["group"], table["split"] = [f"p{n // 2}" for n in range(30)], ["train"] * 18 + ["val"] * 6 + ["test"] * 6
     table.to_csv(root / "labels.csv", index=False)
-    records = read(root / "labels.csv")
-    assert records.attrs["classes"] == ["ill", "well"]
-    assert records["group"].nunique() == 15
-    assert {side: len(ids) for side, ids in sides(records).items()} == {"train": 18, "validation": 6, "test": 6}
+    found = read(root / "labels.csv")
+    assert found.about.classes == ("ill", "well")
+    assert found.records["group"].nunique() == 15
+    assert {side: len(ids) for side, ids in sides(found).items()} == {"train": 18, "validation": 6, "test": 6}
 
 
 @pytest.mark.parametrize(
@@ -203,40 +218,38 @@ def test_groups_that_are_numbers_stay_as_they_are_written():
     table = pd.DataFrame({"file": [f"{n}.png" for n in range(30)], "label": ["ill", "well"] * 15})
     table["group"] = ["007", "07", "7", "1e1", "10"] * 6
     table.to_csv(root / "labels.csv", index=False)
-    assert read(root / "labels.csv")["group"].tolist() == table["group"].tolist()
+    assert read(root / "labels.csv").records["group"].tolist() == table["group"].tolist()
 
 
 @pytest.mark.parametrize("size", [0, 16, 48])
 def test_the_demo_has_the_size_that_is_asked_for(monkeypatch, size):
     monkeypatch.setattr(demo, "IMAGES", 30)
-    records = data.read(None, Settings(size=size))
+    found = data.read(None, Settings(size=size))
     wanted = size or demo.SIZE
-    assert records.attrs["size"] == wanted
-    assert data.decode(records, data.learn(records, Settings(size=size)))["image"].shape == (30, wanted, wanted, 1)
+    assert found.about.size == wanted
+    assert pixels(found, data.learn(found, Settings(size=size))).shape == (30, wanted, wanted, 1)
 
 
 def test_arrays_keep_their_official_sides_and_their_size():
-    records = data.read(arrays(), Settings())
-    assert records.attrs["size"] == 8
-    assert {side: len(ids) for side, ids in sides(records).items()} == {"train": 40, "validation": 12, "test": 20}
-    held = np.load("set.npz")
-    shown = data.decode(records, data.learn(records, SETTINGS))["image"][np.arange(40, 52)]
-    assert np.array_equal(shown[..., 0], held["val_images"])
-    assert np.array_equal(records["label"].to_numpy()[52:], held["test_labels"].ravel())
+    found = data.read(arrays(), Settings())
+    assert found.about.size == 8
+    assert {side: len(ids) for side, ids in sides(found).items()} == {"train": 40, "validation": 12, "test": 20}
+    stored = np.load("set.npz")
+    shown = pixels(found, data.learn(found, SETTINGS), np.arange(40, 52))
+    assert np.array_equal(shown[..., 0], stored["val_images"])
+    assert np.array_equal(found.records["label"].to_numpy()[52:], stored["test_labels"].ravel())
 
 
 def test_public_sets_have_the_names_of_their_classes():
-    records = data.read(arrays(), Settings(data="medmnist:pneumonia"))
-    assert records.attrs["classes"] == ["normal", "pneumonia"]
-    assert {name.removeprefix("medmnist:") for name in data.CLASSES} <= {
-        name.split(":")[1] for name in PIPELINE.sources
-    }
+    found = data.read(arrays(), Settings(data="medmnist:pneumonia"))
+    assert found.about.classes == ("normal", "pneumonia")
+    assert set(CLASSES) <= set(PIPELINE.sources)
 
 
 def test_more_than_ten_numbered_classes_stand_in_the_order_of_their_numbers():
     labels = np.arange(40) % 12
-    records = data.read(arrays(train_labels=labels), Settings())
-    assert records.attrs["classes"] == [str(n) for n in range(12)]
+    found = data.read(arrays(train_labels=labels), Settings())
+    assert found.about.classes == tuple(str(n) for n in range(12))
 
 
 @pytest.mark.parametrize(
@@ -277,38 +290,108 @@ def test_images_outside_a_class_are_refused_with_what_was_expected():
 def test_bad_images_are_left_out_by_name_up_to_the_limit_and_refused_beyond():
     root = folder(MANY)
     (root / "cat" / "broken.png").write_bytes(picture(99)[:60])
-    records = read(root, max_bad=0.05)
-    assert len(records) == len(MANY)
-    assert any("broken.png" in note for note in records.attrs["notes"])
+    found = read(root, max_bad=0.05)
+    assert len(found) == len(MANY)
+    assert any("broken.png" in note for note in found.notes)
     with pytest.raises(InputError, match=r"1 of 41 images are bad.*broken\.png"):
         read(root)
 
 
-def test_equal_images_have_equal_digests_whatever_their_format():
-    root = folder(MANY)
-    Image.open(root / "cat" / "a.png").save(root / "dog" / "z.bmp")
-    records = read(root).set_index("id")
-    assert records.loc["cat/a.png", "digest"] == records.loc["dog/z.bmp", "digest"]
-    assert records["digest"].nunique() == len(MANY)
+def identities(images: Dataset) -> pd.Series:
+    """The identity of each image by its name, without folder and suffix."""
+    return pd.Series(images.identity, [Path(name).stem for name in images.records["id"]])
+
+
+def test_an_image_is_recognised_in_every_format_and_at_every_size():
+    root = folder([f"{label}/{label}{n}.png" for label in "ab" for n in range(10)])
+    whole = identities(read(root))
+    assert whole.nunique() == len(whole) == 20
+    for label in "ab":
+        for n in range(10):
+            image = Image.open(root / label / f"{label}{n}.png")
+            path = Path("again", label, f"{label}{n}").with_suffix((".bmp", ".tif", ".png")[n % 3])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (image.convert("RGB") if n % 2 else image).save(path)
+    again = identities(read(Path("again"), size=32))
+    assert again.equals(whole.loc[again.index])
+
+
+def test_an_image_is_recognised_in_a_subset_of_other_folders_in_another_order():
+    names = [f"{label}/{label}{n}.png" for label in "ab" for n in range(10)]
+    whole = identities(read(folder(names)))
+    moved = [f"train/{'z' if name[0] == 'a' else 'c'}/{name[2:]}" for name in names[::-1][3:17]]
+    for name, new in zip(names[::-1][3:17], moved, strict=True):
+        path = Path("part", new)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(Path("images", name).read_bytes())
+    part = identities(read(Path("part"), group_pattern="-"))
+    assert 0 < len(part) < len(whole)
+    assert part.equals(whole.loc[part.index])
+
+
+@pytest.mark.parametrize("size", [0, 8, 24])
+def test_an_image_is_recognised_in_an_archive_at_every_size(size):
+    stored = np.load(arrays())
+    for side in ("train", "val", "test"):
+        for row, (image, label) in enumerate(zip(stored[f"{side}_images"], stored[f"{side}_labels"], strict=True)):
+            path = Path("files", side, str(label[0]), f"{row}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    archived = data.read(Path("set.npz"), Settings(size=size))
+    assert set(archived.identity) == set(read(Path("files")).identity)
+
+
+def test_several_sets_are_joined_with_their_classes_and_pixels():
+    one, two = folder([f"{label}/{n}.png" for label in "bc" for n in range(5)], "one"), Path("two")
+    folder([f"a/patient{n % 3}_{n}.png" for n in range(20)] + ["b/patient9_1.png"], "two")
+    both = data.append([(path, SETTINGS) for path in (one, two)])
+    records = both.records
+    assert both.about.classes == ("b", "c", "a")
+    # The twenty-one images of the second set begin like the ten of the first: equal pixels are kept once.
+    assert [both.about.classes[label] for label in records["label"]] == ["b"] * 5 + ["c"] * 5 + ["a"] * 10 + ["b"]
+    assert records["group"].nunique() == 10 + 3 + 1
+    separate = {}
+    for part in (read(one), read(two)):
+        separate |= dict(zip(part.identity, pixels(part, data.learn(part, SETTINGS)), strict=True))
+    shown = pixels(both, data.learn(both, SETTINGS))
+    assert all(np.array_equal(image, separate[code]) for image, code in zip(shown, both.identity, strict=True))
+
+
+def test_a_network_that_starts_from_another_keeps_its_classes_first():
+    found = read(folder(MANY))
+    adopted = data.adopt(found, data.Facts(("dog",), 16, 1))
+    assert adopted.about.classes == ("dog", "cat")
+    assert np.array_equal(adopted.records["label"], 1 - found.records["label"])
+    with pytest.raises(InputError, match="none of bird"):
+        data.adopt(found, data.Facts(("bird",), 16, 1))
+
+
+def test_facts_and_what_was_recognised_survive_json():
+    found = read(folder(MANY))
+    facts = replace(data.learn(found, SETTINGS), calibration=Calibration("isotonic", (0.1, 0.9), (0.2, 0.8)), sure=0.9)
+    for value in (facts, found.about):
+        assert typed_json.from_json(type(value), json.loads(json.dumps(typed_json.to_json(value)))) == value
 
 
 def test_other_files_are_ignored_and_counted():
     root = folder(MANY)
     (root / "cat" / "notes.txt").write_text("seen")
     (root / "cat" / ".hidden.png").write_text("no image")
-    records = read(root)
-    assert len(records) == len(MANY)
-    assert any(note.startswith("1 other files are ignored") for note in records.attrs["notes"])
+    found = read(root)
+    assert len(found) == len(MANY)
+    assert any(note.startswith("1 other files are ignored") for note in found.notes)
 
 
 def test_a_request_decodes_to_what_training_saw():
     root = folder(MANY)
-    records = read(root)
-    facts = data.learn(records, SETTINGS)
-    asked = data.parse(pd.DataFrame({"image": [(root / name).read_bytes() for name in records["id"]]}), facts)
-    rows = np.arange(len(records))
-    assert np.array_equal(data.decode(asked, facts)["image"][rows], data.decode(records, facts)["image"][rows])
-    assert (asked["label"] == -1).all()
+    found = read(root)
+    facts = data.learn(found, SETTINGS)
+    table = pd.DataFrame({"image": [(root / name).read_bytes() for name in found.records["id"]]})
+    asked = data.parse(table.set_axis(table.index + 7), facts)
+    assert np.array_equal(pixels(asked, facts), pixels(found, facts))
+    assert asked.records.index.equals(table.index + 7)
+    assert not asked.labelled.any()
+    assert not data.encode(asked, facts).targets
 
 
 @pytest.mark.parametrize(
@@ -321,24 +404,23 @@ def test_a_request_decodes_to_what_training_saw():
     ],
 )
 def test_a_request_with_a_fault_is_refused_by_row(table, told):
-    facts = {"size": 16, "channels": 1, "classes": ["a", "b"]}
     with pytest.raises(InputError, match=told):
-        data.parse(pd.DataFrame(table), facts)
+        data.parse(pd.DataFrame(table), data.Facts(("a", "b"), size=16, channels=1))
 
 
 def test_records_of_other_classes_or_sizes_do_not_fit_a_network():
-    records = read(folder(MANY))
-    facts = data.learn(records, SETTINGS)
+    found = read(folder(MANY))
+    facts = data.learn(found, SETTINGS)
     with pytest.raises(InputError, match="Expected classes"):
-        data.decode(records, facts | {"classes": ["ant", "bee"]})
+        data.encode(found, replace(facts, classes=("ant", "bee")))
     with pytest.raises(InputError, match="Expected images of shape"):
-        data.decode(records, facts | {"size": 32})
+        data.encode(found, replace(facts, size=32))
 
 
 @pytest.mark.real
 def test_the_blood_cells_split_by_source_and_test_on_the_unaugmented(real_data):
-    records = data.read(real_data / "medical_images" / "blood_cells", Settings())
-    splits = data.split(records, Settings())
+    found = data.read(real_data / "medical_images" / "blood_cells", Settings())
+    records, splits = found.records, data.split(found, Settings())
     assert len(splits.test) == 71
     assert records["group"].iloc[np.concatenate([splits.train, splits.validation])].nunique() == 277
     assert records["group"].iloc[0].startswith("TEST_SIMPLE/")
@@ -347,8 +429,8 @@ def test_the_blood_cells_split_by_source_and_test_on_the_unaugmented(real_data):
 
 @pytest.mark.real
 def test_the_pneumonia_set_is_read_as_it_is_published(real_data):
-    records = data.read(real_data / "medical_images" / "pneumonia.npz", Settings())
-    splits = data.split(records, Settings())
+    found = data.read(real_data / "medical_images" / "pneumonia.npz", Settings())
+    records, splits = found.records, data.split(found, Settings())
     assert [len(side) for side in splits.sides().values()] == [4708, 524, 624]
     assert records["label"].iloc[splits.test].mean() == pytest.approx(0.625, abs=0.001)
     assert records["digest"].iloc[splits.train].duplicated().sum() == 18

@@ -19,9 +19,11 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
 from pipelines.core.contract import InputError
-from pipelines.core.reading.media import BadFile
-from pipelines.medical_images import images
-from pipelines.medical_images.images import decode, digest, fitted, load, near_duplicates
+from pipelines.core.reading.media_cache import BadFile
+from pipelines.medical_images import decoding, images, report
+from pipelines.medical_images.decoding import decode
+from pipelines.medical_images.images import digest, fitted, load
+from pipelines.medical_images.report import near_duplicates
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)
@@ -455,13 +457,14 @@ HOSTILE = {
 
 MEASURE = """
 import pathlib, resource, sys
-from pipelines.medical_images import images
+from pipelines.core.reading.media_cache import BadFile
+from pipelines.medical_images import decoding
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
 before = peak()
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):
     try:
-        images.decode(path.read_bytes())
-    except images.BadFile:
+        decoding.decode(path.read_bytes())
+    except BadFile:
         pass
     print(path.name, peak() - before)
 """
@@ -496,7 +499,7 @@ def test_damaged_bytes_are_an_image_or_a_bad_one_and_nothing_else(kind, changes,
         data[-1 - at if from_end else at] = value
     start = int(gap[0] * len(data))
     del data[start : start + gap[1]]
-    with warnings.catch_warnings(), mock.patch.object(images, "MOST_PIXELS", 1_000_000):
+    with warnings.catch_warnings(), mock.patch.object(decoding, "MOST_PIXELS", 1_000_000):
         warnings.simplefilter("error")
         try:
             image = decode(bytes(data))
@@ -580,6 +583,11 @@ def test_equal_pixels_have_equal_digests_whatever_the_format():
     assert 0 <= digests[0] < 2**64
 
 
+def test_grey_in_three_channels_has_the_digest_of_one():
+    three = np.repeat(GREY[..., None], 3, axis=2)
+    assert digest(decode(encoded(three, "BMP"))) == digest(decode(encoded(GREY, "PNG"))) == digest(GREY[..., None])
+
+
 def test_digests_tell_pixels_and_shapes_apart():
     changed = COLOUR.copy()
     changed[3, 2, 1] ^= 1
@@ -620,8 +628,8 @@ def test_images_without_contrast_are_no_duplicates():
 )
 @example(hashes=[0, 2**64 - 1, 0], most=0, block=1)
 def test_close_hashes_are_those_that_a_loop_over_all_pairs_finds(hashes, most, block):
-    with mock.patch.object(images, "BLOCK", block):
-        found = images._close(np.array(hashes, np.uint64), most)
+    with mock.patch.object(report, "BLOCK", block):
+        found = report._close(np.array(hashes, np.uint64), most)
     pairs = [(i, j) for j in range(len(hashes)) for i in range(j) if (hashes[i] ^ hashes[j]).bit_count() <= most]
     assert sorted(map(tuple, found.tolist())) == sorted(pairs)
 
@@ -643,41 +651,38 @@ def refuse_to_decode(data):
 def test_files_become_a_memory_map_and_a_table(tmp_path):
     deep = dicom(np.arange(48 * 64, dtype=np.uint16).reshape(48, 64))
     files = write(tmp_path / "in", a=encoded(RAMP, "PNG"), b=b"text", c=encoded(COLOUR, "PNG"), d=deep, e=b"")
-    array, table = load(files, tmp_path / "cache", 30, 3, 0.4)
+    array, table = load(files, tmp_path / "cache", 30, 0.4)
     assert isinstance(array, np.memmap)
     assert not array.flags.writeable
     good = [file.read_bytes() for file in (files[0], files[2], files[3])]
     np.testing.assert_array_equal(array, [fitted(decode(data), 30, 3) for data in good])
-    assert list(table.columns) == ["file", "reason", "digest", "width", "height"]
+    assert list(table.columns) == ["file", "reason", "digest"]
     assert list(table["file"]) == [str(file) for file in files]
     assert list(table["reason"]) == ["", "no PNG, JPEG, BMP, TIFF or DICOM image", "", "", "empty file"]
     assert table["digest"].dtype == np.uint64
     assert list(table["digest"]) == [digest(decode(good[0])), 0, digest(decode(good[1])), digest(decode(good[2])), 0]
-    assert list(table["width"]) == [40, 0, 5, 64, 0]
-    assert list(table["height"]) == [24, 0, 7, 48, 0]
 
 
 def test_the_second_call_decodes_nothing_and_knows_todays_names(tmp_path, monkeypatch):
     files = write(tmp_path / "in", a=encoded(RAMP, "PNG"), b=b"text")
-    array, table = load(files, tmp_path / "cache", 0, 0, 0.5)
+    array, table = load(files, tmp_path / "cache", 0, 0.5)
     renamed = [file.rename(file.with_suffix(".png")) for file in files]
     monkeypatch.setattr(images, "decode", refuse_to_decode)
-    again, names = load(renamed, tmp_path / "cache", 0, 0, 0.5)
+    again, names = load(renamed, tmp_path / "cache", 0, 0.5)
     np.testing.assert_array_equal(again, array)
     assert list(names["file"]) == [str(file) for file in renamed]
     assert names.drop(columns="file").equals(table.drop(columns="file"))
     assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".npy", ".parquet"]
 
 
-def test_other_content_order_size_or_channels_make_another_cache(tmp_path):
+def test_other_content_order_or_size_makes_another_cache(tmp_path):
     files = write(tmp_path / "in", a=encoded(RAMP, "PNG"), b=encoded(255 - RAMP, "PNG"))
-    first, _ = load(files, tmp_path / "cache", 28, 1, 0)
-    turned, _ = load(files[::-1], tmp_path / "cache", 28, 1, 0)
+    first, _ = load(files, tmp_path / "cache", 28, 0)
+    turned, _ = load(files[::-1], tmp_path / "cache", 28, 0)
     np.testing.assert_array_equal(turned, first[::-1])
-    assert load(files, tmp_path / "cache", 28, 3, 0)[0].shape == (2, 28, 28, 3)
-    assert load(files, tmp_path / "cache", 29, 1, 0)[0].shape == (2, 29, 29, 1)
+    assert load(files, tmp_path / "cache", 29, 0)[0].shape == (2, 29, 29, 1)
     files[1].write_bytes(encoded(RAMP, "PNG"))
-    changed, _ = load(files, tmp_path / "cache", 28, 1, 0)
+    changed, _ = load(files, tmp_path / "cache", 28, 0)
     np.testing.assert_array_equal(changed[1], first[0])
 
 
@@ -694,26 +699,26 @@ def test_the_side_is_the_median_of_the_shorter_ones_within_bounds(tmp_path, shap
     pixels = [np.zeros(shape, np.uint8) for shape in shapes]
     data = [dicom(image) if row == 1 else encoded(image, "PNG") for row, image in enumerate(pixels)]
     files = write(tmp_path / "in", bad=b"", **{f"{row}": content for row, content in enumerate(data)})
-    assert load(files, tmp_path / "cache", 0, 1, 0.5)[0].shape == (len(shapes), side, side, 1)
+    assert load(files, tmp_path / "cache", 0, 0.5)[0].shape == (len(shapes), side, side, 1)
 
 
 def test_grey_is_recognised_also_in_three_channels(tmp_path):
     grey, equal = encoded(GREY, "PNG"), encoded(np.repeat(RAMP[..., None], 3, axis=2), "PNG")
     files = write(tmp_path / "in", a=grey, b=equal, c=b"text")
-    array, _ = load(files, tmp_path / "cache", 30, 0, 0.5)
+    array, _ = load(files, tmp_path / "cache", 30, 0.5)
     np.testing.assert_array_equal(array, [fitted(decode(data), 30, 1) for data in (grey, equal)])
     files += write(tmp_path / "in", d=encoded(COLOUR, "PNG"))
-    assert load(files, tmp_path / "cache", 30, 0, 0.5)[0].shape == (3, 30, 30, 3)
+    assert load(files, tmp_path / "cache", 30, 0.5)[0].shape == (3, 30, 30, 3)
 
 
 def test_too_many_bad_images_are_one_sentence(tmp_path):
     good = {f"{n}": encoded(GREY, "PNG") for n in range(12)}
     files = write(tmp_path / "in", **good, w=b"", x=b"text", y=WHOLE["png"][:80], z=b"more text")
-    array, table = load(files, tmp_path / "cache", 28, 1, 0.25)
+    array, table = load(files, tmp_path / "cache", 28, 0.25)
     assert len(array) == 12
     assert (table["reason"] != "").sum() == 4
     with pytest.raises(InputError) as error:
-        load(files, tmp_path / "cache", 28, 1, 0.24)
+        load(files, tmp_path / "cache", 28, 0.24)
     said = str(error.value)
     assert said.startswith("4 of 16 images are bad: expected at most 24%")
     assert f"{files[12]} (empty file), {files[13]} (no PNG" in said
@@ -722,13 +727,13 @@ def test_too_many_bad_images_are_one_sentence(tmp_path):
 
 def test_without_a_good_image_there_is_no_result(tmp_path):
     with pytest.raises(InputError, match="1 of 1 images are bad"):
-        load(write(tmp_path / "in", a=b""), tmp_path / "cache", 0, 0, 1.0)
+        load(write(tmp_path / "in", a=b""), tmp_path / "cache", 0, 1.0)
     with pytest.raises(InputError, match="no images"):
-        load([], tmp_path / "cache", 0, 0, 1.0)
+        load([], tmp_path / "cache", 0, 1.0)
 
 
 def test_decoding_in_threads_leaves_the_filters_of_warnings_alone(tmp_path):
     data = {f"{n}": WHOLE[kind] for n, kind in enumerate(sorted(WHOLE) * 5)}
     before = list(warnings.filters)
-    load(write(tmp_path / "in", **data), tmp_path / "cache", 8, 1, 0)
+    load(write(tmp_path / "in", **data), tmp_path / "cache", 8, 0)
     assert warnings.filters == before

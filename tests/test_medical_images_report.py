@@ -8,16 +8,32 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from pipelines.core.data.arrays import Part
+from pipelines.core.data.arrays import Encoded, Part
+from pipelines.core.data.dataset import Dataset
+from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.training import device
 from pipelines.core.training.trial import trial
 from pipelines.medical_images import PIPELINE, Settings, baselines, demo, model, report
+from pipelines.medical_images.data import About, Facts
+from pipelines.medical_images.task import TASK, prediction_sets
 
 SETTINGS = Settings(alpha=0.1, wanted_error=0.05, specificity=0.9)
 
 
-def part(labels: np.ndarray) -> Part:
-    return Part(pd.DataFrame({"id": np.arange(len(labels)), "label": labels}), np.arange(len(labels)), {})
+def part(labels: np.ndarray, **inputs: np.ndarray) -> Part:
+    records = pd.DataFrame({"id": np.arange(len(labels)), "label": labels, "labelled": True})
+    data = Dataset(records, About(("a", "b"), 24, 1), ("id",))
+    return Part(data, np.arange(len(labels)), Encoded(inputs, {"label": labels}))
+
+
+def calibrated(outputs: np.ndarray, labels: np.ndarray, settings: Settings = SETTINGS) -> Facts:
+    """Facts learnt from outputs (n, classes) of calibration images."""
+    facts = Facts(tuple("abcdefgh"[: outputs.shape[1]]), 24, 1)
+    return TASK.calibrate(lambda part: outputs, part(labels), settings, facts)
+
+
+def sets(outputs: np.ndarray, facts: Facts) -> np.ndarray:
+    return prediction_sets(TASK.probabilities(outputs, facts), facts)
 
 
 def drawn(n: int, classes: int, seed: int, sharpness: float = 1.0, spread: float = 2.5) -> tuple:
@@ -36,23 +52,28 @@ def test_prediction_sets_hold_the_truth_as_often_as_promised(classes, alpha):
     covered = []
     for seed in range(20):
         outputs, labels = drawn(2_000, classes, seed, sharpness=2.0, spread=1.2)
-        facts = report.calibrate(outputs[:500], part(labels[:500]), Settings(alpha=alpha))
-        inside = report._sets(report._distribution(outputs[500:], facts), facts)
+        facts = calibrated(outputs[:500], labels[:500], Settings(alpha=alpha))
+        inside = sets(outputs[500:], facts)
         covered.append(inside[np.arange(1500), labels[500:]].mean())
     assert np.mean(covered) == pytest.approx(1 - alpha, abs=0.02)
 
 
 def test_a_prediction_set_always_holds_the_decision():
     outputs, labels = drawn(400, 4, 0)
-    facts = report.calibrate(outputs, part(labels), Settings(alpha=0.6))
-    probability = report._distribution(outputs, facts)
-    assert report._sets(probability, facts)[np.arange(400), probability.argmax(axis=1)].all()
+    facts = calibrated(outputs, labels, Settings(alpha=0.6))
+    assert sets(outputs, facts)[np.arange(400), TASK.probabilities(outputs, facts).argmax(axis=1)].all()
 
 
 def test_with_too_few_images_for_the_promise_every_class_is_in_the_set():
     outputs, labels = drawn(15, 3, 0)
-    facts = report.calibrate(outputs, part(labels), Settings(alpha=0.01))
-    assert report._sets(report._distribution(outputs, facts), facts).all()
+    assert sets(outputs, calibrated(outputs, labels, Settings(alpha=0.01))).all()
+
+
+def test_before_calibration_nothing_is_excluded_and_everything_is_referred():
+    outputs, labels = drawn(50, 3, 0)
+    facts = Facts(tuple("abc"), 24, 1)
+    assert sets(outputs, facts).all()
+    assert TASK.decide(outputs, facts, part(labels))["refer"].all()
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -60,11 +81,11 @@ def test_what_is_not_referred_is_wrong_as_rarely_as_wanted(classes):
     errors = []
     for seed in range(20):
         outputs, labels = drawn(3_000, classes, seed)
-        facts = report.calibrate(outputs[:1000], part(labels[:1000]), SETTINGS)
-        told = report.decide(outputs[1000:], facts | {"classes": list("abcd"[:classes])}, part(labels[1000:]))
+        facts = calibrated(outputs[:1000], labels[:1000])
+        decisions = TASK.decide(outputs[1000:], facts, part(labels[1000:]))
         names = np.array(list("abcd"))[labels[1000:]]
-        kept = ~told["refer"].to_numpy()
-        errors.append((told["label"].to_numpy() != names)[kept].mean())
+        kept = ~decisions["refer"].to_numpy()
+        errors.append((decisions["label"].to_numpy() != names)[kept].mean())
         assert 0 < kept.mean() < 1
     assert np.mean(errors) == pytest.approx(SETTINGS.wanted_error, abs=0.015)
 
@@ -73,29 +94,23 @@ def test_a_network_that_knows_nothing_refers_everything():
     rng = np.random.default_rng(0)
     outputs = np.full((300, 2), 0.5, np.float32) + rng.normal(0, 1e-3, (300, 1)).astype(np.float32) * [1, -1]
     labels = rng.integers(0, 2, 300)
-    facts = report.calibrate(outputs, part(labels), SETTINGS)
-    assert report.decide(outputs, facts | {"classes": ["a", "b"]}, part(labels))["refer"].all()
+    assert TASK.decide(outputs, calibrated(outputs, labels), part(labels))["refer"].all()
 
 
 def test_decisions_say_label_probability_and_set_in_the_users_words():
-    facts = {
-        "classes": ["clear", "lesion"],
-        "quantile": 0.7,
-        "sure": 0.8,
-        "calibration": {"kind": "temperature", "slope": 1.0, "offset": 0.0},
-    }
-    told = report.decide(np.array([[0.9, 0.1], [0.4, 0.6]], np.float32), facts, part(np.zeros(2, int)))
-    assert told["label"].tolist() == ["clear", "lesion"]
-    assert told["probability"].tolist() == pytest.approx([0.9, 0.6], abs=1e-5)
-    assert told["probability of lesion"].tolist() == pytest.approx([0.1, 0.6], abs=1e-5)
-    assert told["prediction_set"].tolist() == ["clear", "clear or lesion"]
-    assert told["refer"].tolist() == [False, True]
+    facts = Facts(("clear", "lesion"), 24, 1, calibration=Calibration("temperature"), quantile=0.7, sure=0.8)
+    decisions = TASK.decide(np.array([[0.9, 0.1], [0.4, 0.6]], np.float32), facts, part(np.zeros(2, int)))
+    assert decisions["label"].tolist() == ["clear", "lesion"]
+    assert decisions["probability"].tolist() == pytest.approx([0.9, 0.6], abs=1e-5)
+    assert decisions["probability of lesion"].tolist() == pytest.approx([0.1, 0.6], abs=1e-5)
+    assert decisions["prediction_set"].tolist() == ["clear", "clear or lesion"]
+    assert decisions["refer"].tolist() == [False, True]
 
 
 def test_the_threshold_keeps_to_the_asked_specificity():
     outputs, labels = drawn(4_000, 2, 1)
-    facts = report.calibrate(outputs, part(labels), SETTINGS)
-    alert = report.scores(outputs, facts) >= facts["threshold"]
+    facts = calibrated(outputs, labels)
+    alert = TASK.scores(outputs, facts) >= facts.threshold
     assert 1 - alert[labels == 0].mean() == pytest.approx(0.9, abs=0.005)
 
 
@@ -124,21 +139,17 @@ def test_features_of_trees_find_a_blob_wherever_it_is():
         top, left = rng.integers(2, 18, 2)
         pixels[n, top : top + 4, left : left + 4] += 40
         pixels[n] -= 40 * 16 / 24**2  # as bright as the others
-    held = Part(pd.DataFrame({"label": labels}), np.arange(400), {"image": pixels.astype(np.uint8)})
-    ladder = dict(
-        baselines.baselines(
-            {"classes": ["a", "b"]}, SETTINGS, held.take(np.arange(250)), held.take(np.arange(250, 320))
-        )
-    )
-    test = held.take(np.arange(320, 400))
-    right = {name: ((predict(test) >= 0.5) == test.labels).mean() for name, predict in ladder.items()}
+    every = part(labels, image=pixels.astype(np.uint8))
+    train, validation, test = (every.take(np.arange(*rows)) for rows in ((250,), (250, 320), (320, 400)))
+    fitted = dict(baselines.baselines(Facts(("a", "b"), 24, 1), SETTINGS, train, validation))
+    right = {name: ((predict(test) >= 0.5) == test.labels).mean() for name, predict in fitted.items()}
     assert right["trees"] > 0.95
     assert right["trees"] > max(right["logistic_regression"], right["nearest_neighbours"])
 
 
 @pytest.mark.parametrize(("size", "stem"), [(28, 28), (32, 32), (64, 32), (100, 25), (128, 32)])
 def test_larger_images_are_halved_until_the_stages_fit(size, stem):
-    facts = {"size": size, "channels": 3, "classes": ["a", "b", "c"]}
+    facts = Facts(("a", "b", "c"), size, 3)
     network = model.build(facts, Settings(width=4), {"image": np.zeros((2, size, size, 3), np.uint8)}, np.zeros(2))
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.AveragePooling2D))
     assert first.input.shape[1:3] == (stem, stem)
@@ -151,16 +162,14 @@ def outcome():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "IMAGES", 320)
         settings = Settings(epochs=1, width=4, examples="full")
-        records = PIPELINE.data.read(None, settings)
-        return trial(
-            PIPELINE, records, PIPELINE.data.split(records, settings), settings, device.setup(0), resamplings=20
-        )
+        data = PIPELINE.data.read(None, settings)
+        return trial(PIPELINE, data, PIPELINE.data.split(data, settings), settings, device.setup(0), resamplings=20)
 
 
 def test_the_report_has_what_a_reviewer_looks_for(outcome):
     items = dict(report.report(outcome))
     assert {name for name, item in items.items() if isinstance(item, Figure)} == {
-        "confusion", "roc curve", "reliability", "risk against coverage", "where it looks",
+        "confusion", "roc curve", "reliability", "risk against coverage", "image regions that drive the decision",
     }  # fmt: skip
     classes = items["table of classes"]
     assert classes["test images"].sum() == len(outcome.parts["test"])
@@ -176,8 +185,8 @@ def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
     pixels = outcome.parts["test"].inputs["image"].copy()
     pixels[[train[0], test[0]]] = pixels[train[1]]
     pixels[test[0], :1, :1] ^= 1  # no longer equal to the byte
-    part = replace(outcome.parts["test"], inputs={"image": pixels})
-    pairs = report._twins(replace(outcome, parts=outcome.parts | {"test": part}))
+    test_part = replace(outcome.parts["test"], encoded=Encoded({"image": pixels}))
+    pairs = report._duplicates_across_sides(replace(outcome, parts=outcome.parts | {"test": test_part}))
     ids = outcome.parts["test"].records["id"].to_numpy()
     found = {(row["image"], row["side"], row["looks like"], row["of"]) for _, row in pairs.iterrows()}
     assert found >= {(ids[one], "train", ids[test[0]], "test") for one in train}
@@ -190,7 +199,7 @@ def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
 def test_records_are_stored_only_as_far_as_allowed(outcome, examples, pictures, tables):
     items = dict(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
     assert ("worst mistakes" in items) == tables
-    shown = items.get("where it looks")
+    shown = items.get("image regions that drive the decision")
     assert (shown is not None) == tables
     if shown:
         grey = any(image.get_cmap().name == "gray" for axes in shown.axes for image in axes.get_images())

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.evaluation.metrics import average_precision
-from pipelines.core.report import classes, figures
+from pipelines.core.report import class_figures, figures
 from pipelines.core.report.html import MOST_ROWS, Exhibit, Section, render
 
 EVIL = "<script src='http://evil.example/x.js'>alert(1)</script> & \"quoted\""
@@ -125,7 +125,7 @@ def test_narrow_figures_in_sections_of_their_own_share_a_row():
 
 def test_the_same_content_gives_the_same_bytes():
     labels, scores = ranked()
-    first, second = (page_with(classes.pr_curve(labels, scores, np.ones(500))) for _ in range(2))
+    first, second = (page_with(class_figures.pr_curve(labels, scores, np.ones(500))) for _ in range(2))
     assert first == second
 
 
@@ -174,9 +174,9 @@ def test_a_named_index_is_shown_and_row_numbers_are_not():
 
 
 def test_gate_words_are_marked_and_classes_called_no_are_not():
-    html = page_with(pd.DataFrame({"gate": ["holds", "missed", "undecided", "no"]}))
+    html = page_with(pd.DataFrame({"gate": ["passed", "failed", "undecided", "no"]}))
     assert re.findall(r'<mark class="(\w+)">(\w+)</mark>', html) == [
-        ("good", "holds"), ("bad", "missed"), ("open", "undecided"),
+        ("good", "passed"), ("bad", "failed"), ("open", "undecided"),
     ]  # fmt: skip
 
 
@@ -195,13 +195,13 @@ def test_names_with_dollar_signs_are_shown_as_they_are():
     intervals = {name: Interval(0.5, 0.4, 0.6) for name in scores}
     days = pd.DataFrame({name: [1.0, 2.0] for name in scores})
     for figure in (
-        classes.pr_curve(labels, scores, ones),
-        classes.roc_curve(labels, scores, ones),
+        class_figures.pr_curve(labels, scores, ones),
+        class_figures.roc_curve(labels, scores, ones),
         figures.headline_bars(intervals, "roc_auc"),
         figures.slices(intervals, 0.5, "roc_auc"),
         figures.lines(days, "title", "alerts"),
         figures.bars(days, "title", "alerts"),
-        classes.confusion(np.eye(3), list(scores)),
+        class_figures.confusion(np.eye(3), list(scores)),
     ):
         assert drawn(figure)
         assert any("amount in $" in text for text in words(figure))
@@ -210,7 +210,7 @@ def test_names_with_dollar_signs_are_shown_as_they_are():
 def test_curves_are_labelled_with_the_metric_and_the_best_comes_first():
     labels, scores = ranked()
     ones = np.ones(len(labels))
-    legend = classes.pr_curve(labels, scores, ones).axes[0].get_legend()
+    legend = class_figures.pr_curve(labels, scores, ones).axes[0].get_legend()
     shown = [text.get_text() for text in legend.get_texts()]
     assert [text.split()[0] for text in shown] == ["network", "champion", "amount", "chance"]
     assert shown[0].endswith(f"{average_precision(labels, scores['network'])(ones):.3f}")
@@ -244,19 +244,19 @@ def test_reliability_shows_probabilities_of_any_size(rate):
     rng = np.random.default_rng(0)
     p = np.clip(rng.gamma(1, rate, 4000), 0, 1)
     labels = (rng.random(4000) < p).astype(int)
-    figure = classes.reliability(labels, p**0.5, p, np.ones(4000))
+    figure = class_figures.reliability(labels, p**0.5, p, np.ones(4000))
     assert drawn(figure)
     assert figure.axes[0].get_xscale() == ("log" if rate < 0.1 else "linear")
 
 
 def test_the_cost_figure_names_the_cheapest_and_the_chosen_threshold():
     curve = pd.DataFrame({"threshold": [0.9, 0.5, 0.1], "cost": [107.0, 17.0, 30.0], "alerts": [0, 1, 2]})
-    shown = words(classes.cost_against_threshold(curve, chosen=0.1, unit="euros"))
+    shown = words(class_figures.cost_against_threshold(curve, chosen=0.1, unit="euros"))
     assert {"cheapest: 17", "in use: 30", "euros"} <= set(shown)
 
 
 def test_the_confusion_figure_gives_counts_and_shares_of_the_true_class():
-    shown = words(classes.confusion(np.array([[90, 10], [0, 1200]]), ["sick", "well"]))
+    shown = words(class_figures.confusion(np.array([[90, 10], [0, 1200]]), ["sick", "well"]))
     assert {"90\n90%", "10\n10%", "1,200\n100%"} <= set(shown)
 
 

@@ -1,5 +1,6 @@
 """`predict` on the toy domain: what is written, what is refused, and what is left behind."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import mlflow
@@ -12,12 +13,14 @@ from toys.blobs import PIPELINE
 from toys.blobs import data as blobs
 
 from pipelines.core.commands import predict, train
-from pipelines.core.contract import InputError, Settings
+from pipelines.core.contract import Capabilities, History, InputError, Settings
+from pipelines.core.data.arrays import Encoded
 from pipelines.core.data.requests import BLOCK, Request
 from pipelines.core.reading import tables
 from pipelines.core.review import compatibility
 from pipelines.core.serving import model
-from pipelines.core.store import isolation, registry, tracking
+from pipelines.core.store import champions, isolation, tracking
+from tests.builders import dataset
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def fussy(monkeypatch):
 
 
 def predictions() -> pd.DataFrame:
-    return pd.read_parquet(tracking.fetch(registry.champion("blobs").run_id, "test_predictions.parquet"))
+    return pd.read_parquet(tracking.fetch(champions.current("blobs").run_id, "test_predictions.parquet"))
 
 
 def last_run():
@@ -68,7 +71,7 @@ def test_decisions_are_those_of_the_run_with_the_model_that_made_them(project, s
 
 
 def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(project):
-    before = tracking.looks(PIPELINE, mlflow.get_run(registry.champion("blobs").run_id).data.tags["test_sha256"])
+    before = tracking.looks(PIPELINE, mlflow.get_run(champions.current("blobs").run_id).data.tags["test_sha256"])
     predict.predict(PIPELINE, data="new.csv", out="told.csv")
     found = last_run()
     assert found.data.tags["kind"] == "predict"
@@ -76,7 +79,7 @@ def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(pro
     assert found.data.metrics["predict/rows_scored"] == 3000
     assert found.data.metrics["predict/rows_with_errors"] == 0
     assert found.data.metrics["predict/score_drift"] < 0.05
-    after = tracking.looks(PIPELINE, mlflow.get_run(registry.champion("blobs").run_id).data.tags["test_sha256"])
+    after = tracking.looks(PIPELINE, mlflow.get_run(champions.current("blobs").run_id).data.tags["test_sha256"])
     assert after == before
 
 
@@ -85,7 +88,7 @@ def test_scores_that_have_moved_are_said(project, capsys):
     moved[["a", "b"]] += 2
     moved.to_csv("moved.csv", index=False)
     predict.predict(PIPELINE, data="moved.csv", out="told.csv")
-    assert "BEWARE" in capsys.readouterr().out
+    assert "WARNING" in capsys.readouterr().out
     assert last_run().data.metrics["predict/score_drift"] > compatibility.WARN
 
 
@@ -144,11 +147,29 @@ def test_what_does_not_fit_is_refused_and_leaves_neither_file_nor_run(project, f
     assert last_run().info.run_id == runs
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_history_that_exists_reaches_the_domain_as_it_is(project, monkeypatch, kind):
+    """What a history may look like is for the domain to say."""
+    old = project / f"old_{kind}"
+    old.mkdir(exist_ok=True) if kind == "folder" else old.write_text("")
+    seen = []
+
+    def requests(path, history, facts, settings):
+        seen.append(history)
+        raise InputError("enough")
+
+    history = History(age=lambda *_: None, context=lambda part, facts: part.rows)
+    monkeypatch.setattr(blobs, "CAPABILITIES", replace(blobs.CAPABILITIES, history=history, requests=requests))
+    with pytest.raises(InputError, match="enough"):
+        predict.predict(PIPELINE, data="new.csv", out="fresh.csv", history=f"old_{kind}")
+    assert [path.resolve() for path in seen] == [old]
+
+
 def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
     predict.predict(PIPELINE, data="new.csv", out="kept.csv")
     PIPELINE.demo.make(1, BLOCK).drop(columns="class").to_csv("long.csv", index=False)  # three a subject
     before = (project / "kept.csv").read_bytes(), set(project.iterdir())
-    decide = PIPELINE.report.decide
+    decide = PIPELINE.task.decide
     calls = []
 
     def interrupted(*arguments):
@@ -157,7 +178,7 @@ def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
             raise KeyboardInterrupt
         return decide(*arguments)
 
-    monkeypatch.setattr(PIPELINE.report, "decide", interrupted)
+    monkeypatch.setattr(PIPELINE.task, "decide", interrupted)
     with pytest.raises(KeyboardInterrupt):
         predict.predict(PIPELINE, data="long.csv", out="kept.csv")
     assert len(calls) == 2
@@ -167,7 +188,7 @@ def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
 def test_a_version_is_run_with_the_code_that_it_carries(project, monkeypatch):
     predict.predict(PIPELINE, data="new.csv", out="here.parquet")
     monkeypatch.setattr(isolation, "code_sha256", lambda pipeline: "of another day")
-    monkeypatch.setattr(PIPELINE.report, "decide", None)  # today's code would fail
+    monkeypatch.setattr(PIPELINE.task, "decide", None)  # today's code would fail
     predict.predict(PIPELINE, data="new.csv", out="there.parquet")
     here, there = pd.read_parquet("here.parquet"), pd.read_parquet("there.parquet")
     pd.testing.assert_frame_equal(here, there)
@@ -176,36 +197,36 @@ def test_a_version_is_run_with_the_code_that_it_carries(project, monkeypatch):
         predict.predict(PIPELINE, data="narrow.csv", out="there.parquet")
 
 
-def test_a_version_from_before_a_verb_says_so(project):
-    uri = registry.champion("blobs").uri
-    with pytest.raises(InputError, match="made before"):
-        isolation.carried(uri, False, "pipelines.core.tomorrow:shine")
-
-
 # ---------------------------------------------------------------------------------------------------- blocks, in order
 
 
-class Told(model.Scorer):
+class Numbering(model.Scorer):
     """A scorer whose outputs are the numbers of the rows."""
 
     def __init__(self):
-        self.facts = {}
-        self.data = SimpleNamespace(decode=lambda records, facts: {"n": np.arange(len(records))})
-        self.report = SimpleNamespace(decide=lambda outputs, facts, part: pd.DataFrame({"n": outputs, "yes": True}))
-        self.network = None
+        self.facts, self.network = None, None
+        encoded = SimpleNamespace(
+            encode=lambda data, facts: Encoded({"n": np.arange(len(data))}), CAPABILITIES=Capabilities()
+        )
+        task = SimpleNamespace(
+            decide=lambda outputs, facts, part: pd.DataFrame({"n": outputs, "yes": True}),
+            scores=lambda outputs, facts: outputs.astype(float),
+        )
+        self.pipeline = SimpleNamespace(data=encoded, task=task)
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 7))
 def test_rows_at_fault_stand_where_they_stood_whatever_the_blocks(good, block):
     good = np.array([True, *good])
-    records = pd.DataFrame({"id": np.flatnonzero(good)}, index=np.flatnonzero(good))
+    data = dataset(pd.DataFrame({"id": np.flatnonzero(good)}, index=np.flatnonzero(good)))
     bad = np.flatnonzero(~good)
     faults = pd.DataFrame({"id": bad, "error": "bad"}, index=bad)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.core.data.requests.BLOCK", block)
         patch.setattr("pipelines.core.training.batches.predict", lambda network, part: part.x()["n"])
-        blocks = [told for told, _ in Told().answers(Request(records, np.arange(len(records)), faults))]
-    told = pd.concat(blocks)
+        blocks = list(Numbering().answers(Request(data, np.arange(len(data)), faults)))
+    told = pd.concat([decisions for decisions, _ in blocks])
+    assert np.concatenate([scores for _, scores in blocks]).tolist() == list(range(len(data)))
     assert told["id"].tolist() == list(range(len(good)))
     assert (told["error"] == "").tolist() == good.tolist()
     assert told["n"].isna().tolist() == (~good).tolist()
@@ -221,7 +242,7 @@ def test_every_row_at_fault_is_told_whichever_check_finds_it():
         numbers = tables.numbers(table["a"], "new.csv", required=True)
         return pd.DataFrame({"id": tables.identifiers(table, "id", "new.csv"), "a": numbers})
 
-    records, faults = tables.salvaged(parse, table, table["id"])
+    records, faults = tables.parse_valid_rows(parse, table, table["id"])
     assert records.index.tolist() == [5, 7]  # with the row at fault gone, its identifier stands once
     assert faults.index.tolist() == [6, 8]
     assert faults["id"].tolist() == [2, 4]
@@ -234,7 +255,7 @@ def test_a_table_without_a_row_that_can_be_read_is_refused_with_the_first_fault(
         raise InputError("nothing is left")
 
     with pytest.raises(InputError, match="row 0, column 'a': expected a number below 0"):
-        tables.salvaged(parse, pd.DataFrame({"a": [1, 2]}), pd.Series([0, 1]))
+        tables.parse_valid_rows(parse, pd.DataFrame({"a": [1, 2]}), pd.Series([0, 1]))
 
 
 @given(st.integers(1, 40), st.integers(1, 11), st.sampled_from([".csv", ".parquet"]))

@@ -11,12 +11,13 @@ from scipy.special import ndtri
 from toys.blobs import PIPELINE
 
 from pipelines.core.contract import InputError
-from pipelines.core.data.arrays import Part
 from pipelines.core.data.splits import Splits
 from pipelines.core.evaluation.bootstrap import Interval, bootstrap
-from pipelines.core.evaluation.metrics import roc_auc
+from pipelines.core.evaluation.metrics import of_scores, roc_auc
 from pipelines.core.review import promotion
 from pipelines.core.store import isolation, manifest, registry
+from pipelines.core.training.scoring import Scored
+from tests.builders import dataset, part
 
 MADE = {"data_sha256": "d", "code_sha256": "c", "settings_sha256": "s"}
 CHAMPION = registry.Version("blobs", 1, "run1", {})
@@ -24,27 +25,34 @@ NEW = registry.Version("blobs", 2, "run2", MADE)
 ROWS = 1000
 
 
+def measured(label: np.ndarray, scores: np.ndarray) -> Scored:
+    return Scored({"label": label, "score": scores}, scores)
+
+
 @pytest.fixture
 def scored(monkeypatch):
     """An outcome whose network ranks well, and a function that sets what the champion gives and has seen."""
     rng = np.random.default_rng(0)
     label = rng.integers(0, 2, ROWS)
-    records = pd.DataFrame({"id": np.arange(ROWS), "label": label})
     good, poor = label + rng.normal(0, 0.8, ROWS), label + rng.normal(0, 2.0, ROWS)
+    models = {"network": measured(label, good), "prevalence": measured(label, label * 0.0)}
+    measures = {name: model.measures for name, model in models.items()}
     outcome = SimpleNamespace(
         pipeline=PIPELINE,
-        headline=Part(records, np.arange(ROWS), {}),
-        headline_scores=good,
+        facts=PIPELINE.data.Facts(),
+        headline=part({"x": np.zeros(ROWS)}, {"class": label}),
+        counted=np.ones(ROWS, bool),
+        models=models,
         splits=Splits(*[np.arange(0)] * 3),
-        bootstrap=bootstrap({"roc_auc": roc_auc}, label, {"network": good, "prevalence": label * 0.0}),
+        resampled=bootstrap({"roc_auc": of_scores(roc_auc)}, measures),
     )
     monkeypatch.setattr(isolation, "code_sha256", lambda pipeline: "c")
 
     def champion(scores=poor, seen=None):
-        monkeypatch.setattr(isolation, "score", lambda uri, same_code, records, rows: (None, scores[rows]))
+        monkeypatch.setattr(isolation, "score", lambda uri, same_code, data, rows: measured(label[rows], scores[rows]))
         seen = seen or {}
         monkeypatch.setattr(
-            manifest, "trained_on", lambda version, frame: np.isin(frame["id"], seen.get(version.number, []))
+            manifest, "trained_on", lambda version, data: np.isin(data.records["id"], seen.get(version.number, []))
         )
 
     champion()
@@ -56,7 +64,7 @@ def test_a_measurably_better_version_becomes_champion_and_a_worse_one_does_not(s
     assert promotion.decide(outcome, NEW, CHAMPION).kind == "champion"
     assert promotion.decide(outcome, NEW, CHAMPION).reason.startswith("Better than version 1")
     champion(good)
-    outcome.headline_scores = poor
+    outcome.models["network"] = measured(outcome.headline.labels, poor)
     worse = promotion.decide(outcome, NEW, CHAMPION)
     assert (worse.kind, worse.comparison.verdict) == ("challenger", "worse")
     assert worse.reason.startswith("Worse than version 1")
@@ -67,7 +75,7 @@ def test_without_a_measurable_difference_the_two_are_equal_and_the_champion_stay
     champion(good + np.random.default_rng(1).normal(0, 0.01, ROWS))
     decision = promotion.decide(outcome, NEW, CHAMPION)
     assert (decision.kind, decision.comparison.verdict) == ("challenger", "equal")
-    assert decision.reason.startswith("Equal, as far as can be told, to version 1")
+    assert decision.reason.startswith("Not measurably different from version 1")
 
 
 def test_another_seed_of_the_same_is_equal_however_much_better_it_looks(scored):
@@ -86,14 +94,44 @@ def test_what_differs_in_more_than_the_seed_is_no_twin(scored, changed):
 
 
 def test_rows_that_either_version_learnt_from_are_left_out_and_counted(scored):
-    outcome, champion, _, poor = scored
+    outcome, champion, good, poor = scored
     champion(poor, seen={1: range(100), 2: range(50, 150)})
     comparison = promotion.compare(outcome, NEW, CHAMPION, 0)
     assert (comparison.rows, comparison.left_out) == (ROWS - 150, 150)
     assert "850 test rows, 150 left out" in str(comparison)
-    assert comparison.own.value == pytest.approx(
-        roc_auc(outcome.headline.labels[150:], outcome.headline_scores[150:])(np.ones(850))
+    assert comparison.own.value == pytest.approx(roc_auc(outcome.headline.labels[150:], good[150:])(np.ones(850)))
+
+
+def test_where_the_headline_counts_some_test_rows_only_these_are_compared(scored):
+    outcome, champion, good, poor = scored
+    counted = np.arange(ROWS) % 2 == 0
+    outcome.headline, outcome.counted = outcome.headline.take(counted), counted
+    champion(poor)
+    comparison = promotion.compare(outcome, NEW, CHAMPION, 0)
+    labels = outcome.headline.labels
+    assert comparison.rows == ROWS // 2
+    assert comparison.own.value == pytest.approx(roc_auc(labels, good[counted])(np.ones(ROWS // 2)))
+    assert comparison.other.value == pytest.approx(roc_auc(labels, poor[counted])(np.ones(ROWS // 2)))
+
+
+def test_a_version_that_keeps_measures_alone_is_compared_by_these(scored, monkeypatch):
+    outcome, _, _good, poor = scored
+    labels = outcome.headline.labels
+    outcome.models["network"] = Scored(outcome.models["network"].measures)
+    monkeypatch.setattr(
+        isolation, "score", lambda uri, same_code, data, rows: Scored({"label": labels[rows], "score": poor[rows]})
     )
+    assert promotion.compare(outcome, NEW, CHAMPION, 0).verdict == "better"
+
+
+def test_a_version_of_an_earlier_release_is_not_comparable_and_the_reason_is_a_sentence(scored, monkeypatch):
+    """Its manifest says nothing of the columns by which records are recognised."""
+    monkeypatch.undo()
+    monkeypatch.setattr(manifest, "_fetched", lambda run_id: ({"test": {}}, pd.DataFrame()))
+    decision = promotion.decide(scored[0], NEW, CHAMPION)
+    assert (decision.kind, decision.comparison.verdict) == ("challenger", "not comparable")
+    assert "Version 1 of blobs was registered by an earlier release of this project" in decision.reason
+    assert "train a new model, with --name" in decision.reason
 
 
 def test_too_few_rows_that_are_new_to_both_are_not_comparable(scored):
@@ -115,14 +153,14 @@ def test_an_ancestor_that_nobody_can_ask_any_more_makes_two_versions_not_compara
 
 
 def test_what_an_ancestor_learnt_from_counts_as_seen(monkeypatch):
-    records = pd.DataFrame({"a": np.arange(6.0)})
-    hashes = manifest.record_hashes(records)
+    data = dataset({"a": np.arange(6.0)}, ("a",))
     learnt = {"1": [0], "3": [2, 3], "4": [3]}
-    tables = {n: pd.DataFrame({"record_hash": hashes[rows], "side": "train"}) for n, rows in learnt.items()}
-    monkeypatch.setattr(manifest, "load", lambda version: ({"validation": {}}, tables[str(version.number)]))
+    tables = {n: pd.DataFrame({"identity": data.identity[rows], "side": "train"}) for n, rows in learnt.items()}
+    summary = {"key": ["a"], "test": {}}
+    monkeypatch.setattr(manifest, "load", lambda version: (summary, tables[str(version.number)]))
     monkeypatch.setattr(registry, "find", lambda name, which: registry.Version(name, int(which), "", {}))
     version = registry.Version("blobs", 4, "", {"ancestors": "1 3"})
-    assert np.flatnonzero(manifest.trained_on(version, records)).tolist() == [0, 2, 3]
+    assert np.flatnonzero(manifest.trained_on(version, data)).tolist() == [0, 2, 3]
 
 
 @given(st.integers(0, 200))
@@ -150,7 +188,7 @@ def test_many_looks_at_a_test_set_ask_for_more_than_one_does_and_say_so(scored):
     assert tenth.difference.low < first.difference.low < first.difference.high < tenth.difference.high
     assert "looks" not in str(first)
     assert "at 99.5 %" in str(tenth)
-    assert "9 earlier looks at this test set" in str(tenth)
+    assert "9 earlier evaluations on this test set" in str(tenth)
 
 
 def test_a_version_keeps_both_figures_and_both_fingerprints(scored):

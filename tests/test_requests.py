@@ -17,11 +17,11 @@ from pipelines.stocks import PIPELINE as STOCKS
 
 
 def asked(pipeline, path, facts, history=None):
-    return list(pipeline.data.requests(path, history, facts, pipeline.settings()))
+    return list(pipeline.data.CAPABILITIES.requests(path, history, facts, pipeline.settings()))
 
 
 def decoded(pipeline, request, facts, rows):
-    found = pipeline.data.decode(request.records, facts)
+    found = pipeline.data.encode(request.data, facts).inputs
     return {name: np.asarray(values[rows]) for name, values in found.items()}
 
 
@@ -33,7 +33,8 @@ def payments():
     """The demo's payments of some customers, what training learns, and which payments are new."""
     table = FRAUD.demo.make(0)
     table = table[table["customer"] < "C0060"].astype({"payment_id": str}).reset_index(drop=True)
-    facts = FRAUD.data.learn(FRAUD.data.read(None, FRAUD.settings()).iloc[:20_000], FRAUD.settings())
+    train = FRAUD.data.read(None, FRAUD.settings()).take(np.arange(20_000))
+    facts = FRAUD.data.learn(train, FRAUD.settings())
     return table, facts, table["time"] >= "2024-06-01"
 
 
@@ -44,15 +45,15 @@ def test_payments_with_a_history_are_decoded_as_in_one_table(payments, tmp_path,
     for name, part in {"old": table[~new], "new": table[new].drop(columns="fraud")}.items():
         (part.to_csv if suffix == ".csv" else part.to_parquet)(tmp_path / f"{name}{suffix}", index=False)
     (request,) = asked(FRAUD, tmp_path / f"new{suffix}", facts, tmp_path / f"old{suffix}")
-    assert request.records["id"].iloc[request.rows].tolist() == table["payment_id"][new].tolist()
+    assert request.data.records["id"].iloc[request.rows].tolist() == table["payment_id"][new].tolist()
     assert request.faults.empty
 
     whole = FRAUD.data.parse(table.assign(fraud=table["fraud"].astype(float).mask(new)), facts)
-    expected = FRAUD.data.decode(whole, facts)
+    expected = FRAUD.data.encode(whole, facts).inputs
     rows = np.flatnonzero(new)
     for name, values in decoded(FRAUD, request, facts, request.rows).items():
         np.testing.assert_array_equal(values, np.asarray(expected[name][rows]), name)
-    ages = FRAUD.data.age(request.records, request.rows, facts)
+    ages = FRAUD.data.CAPABILITIES.history.age(request.data, request.rows, facts)
     since = (table["time"][new] - table["time"][~new].max()) / pd.Timedelta(days=1)
     assert ages == pytest.approx(since.to_numpy(), abs=1e-4)
 
@@ -65,8 +66,17 @@ def test_a_payment_that_stands_in_the_history_too_is_at_fault_and_seen_once(paym
     (request,) = asked(FRAUD, tmp_path / "new.csv", facts, tmp_path / "old.csv")
     assert request.faults.index.tolist() == [2, 3]
     assert request.faults["id"].tolist() == table["payment_id"][~new].tail(2).tolist()
-    assert len(request.records) == len(table)
+    assert len(request.data.records) == len(table)
     assert len(request.rows) == new.sum()
+
+
+def test_a_folder_is_no_history_of_payments(payments, tmp_path):
+    table, facts, new = payments
+    table[new].to_csv(tmp_path / "new.csv", index=False)
+    (tmp_path / "old").mkdir()
+    table[~new].to_csv(tmp_path / "old" / "old.csv", index=False)
+    with pytest.raises(InputError, match="old is a folder: expected a CSV or Parquet file"):
+        asked(FRAUD, tmp_path / "new.csv", facts, tmp_path / "old")
 
 
 def test_payments_without_identifiers_are_called_by_their_rows(payments, tmp_path):
@@ -76,7 +86,7 @@ def test_payments_without_identifiers_are_called_by_their_rows(payments, tmp_pat
     bare[new].to_csv(tmp_path / "new.csv", index=False)
     (request,) = asked(FRAUD, tmp_path / "new.csv", facts, tmp_path / "old.csv")
     assert request.faults.empty
-    assert request.records["id"].iloc[request.rows].tolist() == list(range(2, 2 + new.sum()))
+    assert request.data.records["id"].iloc[request.rows].tolist() == list(range(2, 2 + new.sum()))
 
 
 # -------------------------------------------------------------------------------------------------------------- stocks
@@ -91,38 +101,36 @@ def market(tmp_path_factory):
     first = table[ticker].iloc[0]
     table = table[(table[ticker] != first) | (table["date"] < table["date"].sort_values().unique()[-150])]
     table.to_csv(folder / "prices.csv", index=False)
-    records = STOCKS.data.read(folder / "prices.csv", STOCKS.settings())
-    known = records[records["label"] >= 0].reset_index(drop=True)
-    known.attrs = records.attrs
-    return folder, table, STOCKS.data.learn(known, STOCKS.settings()), records
+    data = STOCKS.data.read(folder / "prices.csv", STOCKS.settings())
+    return folder, table, STOCKS.data.learn(data.take(np.flatnonzero(data.labelled)), STOCKS.settings()), data
 
 
-def assert_inputs_are_those_of_the_whole(request, facts, records):
-    answered = request.records.iloc[request.rows]
-    rows = records.reset_index().set_index("id").loc[answered["id"], "index"].to_numpy()
-    expected = STOCKS.data.decode(records, facts)
+def assert_inputs_are_those_of_the_whole(request, facts, data):
+    answered = request.data.records.iloc[request.rows]
+    rows = data.records.reset_index().set_index("id").loc[answered["id"], "index"].to_numpy()
+    expected = STOCKS.data.encode(data, facts).inputs
     for name, values in decoded(STOCKS, request, facts, request.rows).items():
         np.testing.assert_allclose(values, expected[name][rows], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 def test_the_last_day_of_each_ticker_is_asked_for_with_no_more_than_it_reads(market):
-    folder, _, facts, records = market
+    folder, _, facts, data = market
     (request,) = asked(STOCKS, folder / "prices.csv", facts)
-    answered = request.records.iloc[request.rows]
-    assert answered["time"].tolist() == records.groupby("ticker")["time"].max().sort_values().tolist()
-    assert len(request.records) < len(records)
-    assert_inputs_are_those_of_the_whole(request, facts, records)
-    assert sorted(STOCKS.data.age(request.records, request.rows, facts) > 0) == [False, False, True]
+    answered = request.data.records.iloc[request.rows]
+    assert answered["time"].tolist() == data.records.groupby("ticker")["time"].max().sort_values().tolist()
+    assert len(request.data) < len(data)
+    assert_inputs_are_those_of_the_whole(request, facts, data)
+    assert sorted(STOCKS.data.CAPABILITIES.history.age(request.data, request.rows, facts) > 0) == [False, False, True]
 
 
 def test_days_after_the_history_are_asked_for_with_it(market, tmp_path):
-    _, table, facts, records = market
+    _, table, facts, data = market
     recent = table["date"] >= table["date"].sort_values().unique()[-30]
     table[~recent].to_csv(tmp_path / "old.csv", index=False)
     table[recent].to_csv(tmp_path / "new.csv", index=False)
     (request,) = asked(STOCKS, tmp_path / "new.csv", facts, tmp_path / "old.csv")
     assert len(request.rows) == recent.sum()
-    assert_inputs_are_those_of_the_whole(request, facts, records)
+    assert_inputs_are_those_of_the_whole(request, facts, data)
 
 
 def test_a_last_day_without_a_price_is_at_fault_and_the_day_before_is_answered(market, tmp_path):
@@ -136,6 +144,44 @@ def test_a_last_day_without_a_price_is_at_fault_and_the_day_before_is_answered(m
     assert "close" in request.faults["error"].iloc[0]
     assert f"{table['date'][last]:%Y-%m-%d}" in request.faults["id"].iloc[0]
     assert len(request.rows) == 3
+
+
+@pytest.mark.parametrize("price", [None, 0, -1, "x"])
+@pytest.mark.parametrize("place", ["before", "after", "both"])
+@pytest.mark.parametrize("split", [False, True], ids=["alone", "with a history"])
+def test_a_bad_row_beside_a_good_one_of_the_same_ticker_and_day_is_at_fault_alone(
+    market, tmp_path, price, place, split
+):
+    _, table, facts, _ = market
+    bad = table.loc[[table["date"].idxmax()]].astype({"close": object}).assign(close=price)
+    parts = {"before": [bad, table], "after": [table, bad], "both": [bad, table, bad]}[place]
+    spoilt = pd.concat(parts)
+    recent = spoilt["date"] >= table["date"].sort_values().unique()[-30]
+    spoilt[~recent].to_csv(tmp_path / "old.csv", index=False)
+    spoilt[recent if split else slice(None)].to_csv(tmp_path / "new.csv", index=False)
+    (request,) = asked(STOCKS, tmp_path / "new.csv", facts, tmp_path / "old.csv" if split else None)
+    name = STOCKS.data.names(bad, facts).iloc[0]
+    assert request.faults["id"].tolist() == [name] * (len(parts) - 1)
+    assert request.faults["error"].str.contains("column 'close'").all()
+    answered = request.data.records["id"].iloc[request.rows].tolist()
+    assert answered.count(name) == 1
+    assert len(answered) == ((table["date"] >= spoilt["date"][recent].min()).sum() if split else 3)
+
+
+def test_a_history_is_a_file_or_a_folder_of_one_file_a_ticker(market, tmp_path):
+    _, table, facts, _ = market
+    ticker = next(column for column in table if column.lower() == "ticker")
+    recent = table["date"] >= table["date"].sort_values().unique()[-30]
+    table[~recent].to_csv(tmp_path / "old.csv", index=False)
+    table[recent].to_csv(tmp_path / "new.csv", index=False)
+    for name, part in table[~recent].groupby(ticker):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        part.drop(columns=ticker).to_csv(tmp_path / "old" / f"{name}.csv", index=False)
+    (of_file,), (of_folder,) = (
+        asked(STOCKS, tmp_path / "new.csv", facts, tmp_path / old) for old in ("old.csv", "old")
+    )
+    assert len(of_folder.rows) == recent.sum()
+    pd.testing.assert_frame_equal(of_folder.data.records, of_file.data.records)
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -153,28 +199,29 @@ def folder(tmp_path):
     return tmp_path / "scans"
 
 
-FACTS = {"size": 16, "channels": 1, "classes": ["no", "yes"]}
+SCANS = IMAGES.data.Facts(classes=("no", "yes"), size=16, channels=1)
+CLIPS = SPEECH.data.Facts(classes=("no", "yes"), sample_rate=8_000, samples=8_000)
 
 
 def test_images_of_a_folder_come_in_chunks_in_order_with_the_bad_ones_told(folder, monkeypatch):
-    monkeypatch.setattr("pipelines.core.reading.media.CHUNK", 4)
-    requests = asked(IMAGES, folder, FACTS)
+    monkeypatch.setattr("pipelines.core.reading.media_cache.CHUNK", 4)
+    requests = asked(IMAGES, folder, SCANS)
     assert [request.later for request in requests] == [2, 0]
-    ids = [name for request in requests for name in request.records["id"]]
+    ids = [name for request in requests for name in request.data.records["id"]]
     assert ids == ["deep/0.png", "deep/2.png", "deep/4.png", "deep/er/1.png", "deep/er/3.png"]
     (bad,) = pd.concat([request.faults for request in requests]).itertuples()
     assert (bad.Index, bad.id) == (3, "deep/5.png")
     assert "deep/5.png: no PNG" in bad.error
     expected, _ = images.convert((folder / "deep" / "er" / "1.png").read_bytes(), 16, 1)
-    assert np.array_equal(decoded(IMAGES, requests[1], FACTS, np.array([0]))["image"][0], expected)
+    assert np.array_equal(decoded(IMAGES, requests[1], SCANS, np.array([0]))["image"][0], expected)
 
 
 def test_images_of_a_table_are_those_without_a_label(folder):
     names = ["scans/deep/0.png", "scans/deep/2.png", "scans/deep/missing.png"]
     table = pd.DataFrame({"file": names, "label": ["yes", None, None]})
     table.to_csv(folder.parent / "scans.csv", index=False)
-    (request,) = asked(IMAGES, folder.parent / "scans.csv", FACTS)
-    assert request.records["id"].tolist() == names[1:2]
+    (request,) = asked(IMAGES, folder.parent / "scans.csv", SCANS)
+    assert request.data.records["id"].tolist() == names[1:2]
     assert request.faults["id"].tolist() == names[2:]
 
 
@@ -183,27 +230,26 @@ def test_images_of_an_archive_of_arrays_are_fitted_as_those_of_files(folder, mon
     monkeypatch.chdir(folder.parent)
     pixels = np.random.default_rng(1).integers(0, 255, (3, 20, 20)).astype(np.uint8)
     np.savez("arrays.npz", **{name: pixels})
-    (request,) = asked(IMAGES, folder.parent / "arrays.npz", FACTS)
+    (request,) = asked(IMAGES, folder.parent / "arrays.npz", SCANS)
     assert len(request.rows) == 3
-    found = decoded(IMAGES, request, FACTS, np.arange(3))["image"]
+    found = decoded(IMAGES, request, SCANS, np.arange(3))["image"]
     assert np.array_equal(found[1], images.fitted(pixels[1][..., None], 16, 1))
 
 
 def test_recordings_of_a_folder_are_those_but_for_noise(tmp_path):
-    facts = {"sample_rate": 8_000, "samples": 8_000, "classes": ["no", "yes"]}
     wave = np.arange(8_000, dtype=np.int16)
     for name in ("a/1.wav", "b/2.wav", "_background_noise_/hum.wav"):
         (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "clips" / name).write_bytes(audio.wav(wave, 8_000))
     (tmp_path / "clips" / "a" / "3.wav").write_bytes(b"")
-    (request,) = asked(SPEECH, tmp_path / "clips", facts)
-    assert request.records["id"].tolist() == ["a/1.wav", "b/2.wav"]
+    (request,) = asked(SPEECH, tmp_path / "clips", CLIPS)
+    assert request.data.records["id"].tolist() == ["a/1.wav", "b/2.wav"]
     assert request.faults["error"].tolist() == ["a/3.wav: empty file."]
-    assert np.array_equal(decoded(SPEECH, request, facts, np.array([1]))["clip"][0], wave)
+    assert np.array_equal(decoded(SPEECH, request, CLIPS, np.array([1]))["clip"][0], wave)
 
 
-@pytest.mark.parametrize("pipeline", [IMAGES, SPEECH], ids=lambda pipeline: pipeline.name)
-def test_a_folder_without_files_of_the_kind_is_refused(pipeline, tmp_path):
+@pytest.mark.parametrize(("pipeline", "facts"), [(IMAGES, SCANS), (SPEECH, CLIPS)], ids=["images", "clips"])
+def test_a_folder_without_files_of_the_kind_is_refused(pipeline, facts, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(InputError, match="holds no"):
-        asked(pipeline, tmp_path, FACTS | {"sample_rate": 8_000, "samples": 8_000})
+        asked(pipeline, tmp_path, facts)

@@ -1,7 +1,7 @@
-"""Training again: several reads as one, sides that stay, and networks that start from another."""
+"""Training again: several files as one, sides that stay, and networks that start from another."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,89 +15,31 @@ from PIL import Image
 
 from pipelines.core.commands import train
 from pipelines.core.contract import InputError, Settings, discover
-from pipelines.core.data.arrays import Gathered
-from pipelines.core.data.dataset import grown, joined, told_apart
+from pipelines.core.data import typed_json
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
-from pipelines.core.reading import sources
-from pipelines.core.review.context import load_start
-from pipelines.core.store import isolation, manifest, registry
+from pipelines.core.reading import downloads
+from pipelines.core.review.run_context import load_start
+from pipelines.core.store import champions, isolation, manifest, registry, tracking
 from pipelines.core.training import warm_start
 from pipelines.fraud import Settings as Fraud
 from pipelines.fraud import data as fraud
 from pipelines.fraud import demo
 from pipelines.fraud import model as fraud_model
+from pipelines.fraud import reading as fraud_reading
 from pipelines.medical_images import Settings as Images
 from pipelines.medical_images import data as images
 from pipelines.speech_commands import Settings as Speech
 from pipelines.speech_commands import data as speech
 from pipelines.stocks import Settings as Stocks
 from pipelines.stocks import data as stocks
+from tests.builders import dataset
 
 BLOBS = discover("toys")["blobs"]
+DEMO = [downloads.Origin("demo", "demo")]
 
 
-# Several reads as one
-
-
-def read(names: str, begin: int = 0, **columns) -> pd.DataFrame:
-    records = pd.DataFrame({"id": np.arange(len(names)), "what": list(names), "label": 0, **columns})
-    return records.assign(time=pd.Timestamp("2024-01-01") + pd.to_timedelta(begin + np.arange(len(names)), unit="D"))
-
-
-def test_what_two_reads_share_is_kept_once_and_the_rest_is_in_order_of_time():
-    earlier, later = read("abcd"), read("cdef", begin=2)
-    records = joined([later, earlier])
-    assert "".join(records["what"]) == "abcdef"
-    assert records["time"].is_monotonic_increasing
-    assert records["id"].is_unique
-
-
-def test_copies_within_one_read_are_left_as_they_are():
-    first, second = (read("aa").drop(columns="time") for _ in range(2))
-    assert len(joined([first])) == len(joined([first, second])) == 2
-
-
-def test_columns_that_a_read_lacks_are_left_out_and_told():
-    records = joined([read("ab"), read("cd", begin=2, tip=1.0)])
-    assert "tip" not in records
-    assert records.attrs["notes"] == ["tip is left out: not all of the files that are joined have it."]
-
-
-def test_numbers_and_texts_do_not_join():
-    with pytest.raises(InputError, match=r"Column 'x': expected numbers"):
-        joined([read("ab", x=[1.0, 2.0]), read("cd", begin=2, x=["one", "two"])])
-
-
-def test_an_identifier_of_two_different_records_is_refused_by_name():
-    first, second = (read(names, key=[7, number]) for names, number in (("ab", 8), ("cd", 9)))
-    with pytest.raises(InputError, match=r"Column 'key': .* Received: 7 for two that differ \(1 such\)"):
-        joined([first, second], key="key")
-
-
-def test_ids_that_stand_twice_are_told_apart_and_others_stay():
-    ids, part = pd.Series([1, 2, 1, 3]), np.array([0, 0, 1, 1])
-    assert told_apart(ids, part).tolist() == ["1", "2", "2:1", "3"]
-    assert told_apart(pd.Series([1, 2, 3, 4]), part).tolist() == [1, 2, 3, 4]
-
-
-def test_classes_only_grow_and_labels_follow_the_order_of_before():
-    records = pd.DataFrame({"label": [0, 1, 2, -1]})
-    records.attrs = {"classes": ["ant", "bee", "cat"]}
-    after = grown(records, ["cat", "ant"])
-    assert after.attrs["classes"] == ["cat", "ant", "bee"]
-    assert after["label"].tolist() == [1, 2, 0, -1]
-    assert records["label"].tolist() == [0, 1, 2, -1]
-    with pytest.raises(InputError, match="none of dog"):
-        grown(records, ["cat", "dog"])
-
-
-def test_rows_are_gathered_from_several_arrays_as_from_one():
-    parts = [np.arange(6).reshape(3, 2), np.arange(6, 16).reshape(5, 2)]
-    whole, places = np.concatenate(parts), np.array([7, 0, 3, 3, 2])
-    gathered = Gathered(parts, places)
-    assert gathered.shape == (5, 2)
-    rows = np.array([4, 1, 0, 0])
-    np.testing.assert_array_equal(gathered[rows], whole[places[rows]])
+# Several files as one
 
 
 def picture(path: Path, level: int) -> None:
@@ -110,11 +52,11 @@ def test_images_of_two_folders_join_with_their_own_pixels_and_classes_in_the_ord
     levels = {"old/bee/1": 10, "old/cat/2": 20, "new/ant/1": 30, "new/cat/1": 40, "new/cat/copy": 20}
     for name, level in levels.items():
         picture(tmp_path / f"{name}.png", level)
-    records = images.read_all([(tmp_path / "old", Images()), (tmp_path / "new", Images())])
-    assert records.attrs["classes"] == ["bee", "cat", "ant"]
-    facts = images.learn(records, Images())
-    shown = images.decode(records, facts)["image"][np.arange(len(records))][:, 0, 0, 0]
-    named = [records.attrs["classes"][label] for label in records["label"]]
+    data = images.append([(tmp_path / "old", Images()), (tmp_path / "new", Images())])
+    assert data.about.classes == ("bee", "cat", "ant")
+    facts = images.learn(data, Images())
+    shown = images.encode(data, facts).inputs["image"][np.arange(len(data))][:, 0, 0, 0]
+    named = [data.about.classes[label] for label in data.records["label"]]
     assert sorted(zip(shown, named, strict=True)) == [(10, "bee"), (20, "cat"), (30, "ant"), (40, "cat")]
 
 
@@ -134,13 +76,13 @@ def test_recordings_of_one_more_speaker_join_those_of_before(tmp_path, monkeypat
                 # The recordings of e in the new folder are those of the old one.
                 recording(tmp_path / folder / f"{word}_{person}_0.wav", level if person != "e" else 7_000 + word)
     settings = Speech(sample_rate=8_000)
-    records = speech.read_all([(tmp_path / "old", settings), (tmp_path / "new", settings)])
-    assert len(records) == 12
-    assert records["group"].nunique() == 6
-    assert len(records.attrs["clips"]) == 2
-    facts = speech.learn(records, settings)
-    clips = speech.decode(records, facts)["clip"][np.arange(12)]
-    heard = dict(zip(records["id"], clips[:, 4_000], strict=True))
+    data = speech.append([(tmp_path / "old", settings), (tmp_path / "new", settings)])
+    assert len(data) == 12
+    assert data.records["group"].nunique() == 6
+    assert len(data.about.clips) == 2
+    facts = speech.learn(data, settings)
+    clips = speech.encode(data, facts).inputs["clip"][np.arange(12)]
+    heard = dict(zip(data.records["id"], clips[:, 4_000], strict=True))
     assert (heard["0_a_0.wav"], heard["1_e_0.wav"], heard["0_f_0.wav"]) == (100, 7_001, 1_300)
     assert len(set(heard.values())) == 12
 
@@ -151,13 +93,19 @@ def payments() -> pd.DataFrame:
     return table[table["customer"].isin([f"C{number:04d}" for number in range(60)])].reset_index(drop=True)
 
 
+def assert_same(data: Dataset, expected: Dataset) -> None:
+    pd.testing.assert_frame_equal(data.records, expected.records)
+    np.testing.assert_array_equal(data.identity, expected.identity)
+    assert (data.about, data.key) == (expected.about, expected.key)
+
+
 def test_payments_of_two_files_join_to_what_one_file_gives(tmp_path, payments):
     payments.to_csv(tmp_path / "all.csv", index=False)
     payments.iloc[:600].to_csv(tmp_path / "early.csv", index=False)
     payments.iloc[500:].to_csv(tmp_path / "late.csv", index=False)
-    whole = fraud.read(tmp_path / "all.csv", Fraud())
-    both = fraud.read_all([(tmp_path / f"{name}.csv", Fraud()) for name in ("early", "late")])
-    pd.testing.assert_frame_equal(both, whole)
+    whole = fraud_reading.read(tmp_path / "all.csv", Fraud())
+    both = fraud_reading.append([(tmp_path / f"{name}.csv", Fraud()) for name in ("early", "late")])
+    assert_same(both, whole)
 
 
 def test_prices_of_two_files_join_to_what_one_file_gives(tmp_path):
@@ -168,20 +116,20 @@ def test_prices_of_two_files_join_to_what_one_file_gives(tmp_path):
     for name, kept in (("all", days[:500]), ("early", days[:400]), ("late", days[350:500])):
         table[table["Date"].isin(kept)].to_csv(tmp_path / f"{name}.csv", index=False)
     whole = stocks.read(tmp_path / "all.csv", Stocks())
-    both = stocks.read_all([(tmp_path / f"{name}.csv", Stocks()) for name in ("early", "late")])
-    pd.testing.assert_frame_equal(both, whole)
+    both = stocks.append([(tmp_path / f"{name}.csv", Stocks()) for name in ("early", "late")])
+    assert_same(both, whole)
 
 
 def test_the_last_days_that_are_asked_for_are_test(payments, tmp_path):
     payments.to_csv(tmp_path / "all.csv", index=False)
-    records = fraud.read(tmp_path / "all.csv", Fraud())
-    tested = fraud.split(records, Fraud(test_days=7)).test
+    data = fraud_reading.read(tmp_path / "all.csv", Fraud())
+    tested, records = fraud.split(data, Fraud(test_days=7)).test, data.records
     end = records["time"].max().normalize() + pd.Timedelta(days=1)
     assert records["time"].iloc[tested].min() >= end - pd.Timedelta(days=7)
     assert (records["time"] >= end - pd.Timedelta(days=7)).sum() == len(tested)
 
 
-# Where the data of before lie
+# The data of before
 
 
 def version(**tags: str) -> registry.Version:
@@ -193,9 +141,9 @@ def chained(tmp_path, monkeypatch):
     """A champion that was trained on old.csv, and the origin of new.csv."""
     for name in ("old", "new"):
         (tmp_path / f"{name}.csv").write_text(name)
-    origins = [sources.Origin("own", name, tmp_path / f"{name}.csv") for name in ("old", "new")]
+    origins = [downloads.Origin("own", name, tmp_path / f"{name}.csv") for name in ("old", "new")]
     splits = Splits(np.array([0]), np.array([1]), np.array([2]))
-    summary, table = manifest.describe(read("abc"), splits, origins[:1])
+    summary, table = manifest.describe(people("abc"), splits, origins[:1])
     monkeypatch.setattr(manifest, "load", lambda version: (summary, table))
     return origins
 
@@ -224,23 +172,22 @@ def test_without_a_champion_there_is_nothing_to_append_to(chained):
 # Sides that stay
 
 
-def people(groups: str) -> pd.DataFrame:
-    return pd.DataFrame({"id": np.arange(len(groups)), "label": 0, "x": np.arange(len(groups)), "group": list(groups)})
+def people(groups: str) -> Dataset:
+    return dataset({"label": 0, "x": np.arange(len(groups)), "group": list(groups)}, ("x",))
 
 
 def test_a_new_record_of_a_known_group_joins_it_and_a_new_group_goes_where_it_was_drawn(monkeypatch):
     before = people("aabbcc")
-    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), [sources.Origin("demo", "demo")])
+    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), DEMO)
     monkeypatch.setattr(manifest, "load", lambda version: told)
-    records = people("aabbccabcd")
     drawn = Splits(np.array([4, 5, 8]), np.array([2, 3, 7]), np.array([0, 1, 6, 9]))
-    kept = manifest.keep_sides(drawn, records, version())
+    kept = manifest.keep_sides(drawn, people("aabbccabcd"), version())
     assert [rows.tolist() for rows in kept.sides().values()] == [[0, 1, 6], [2, 3, 7], [4, 5, 8, 9]]
 
 
 def test_what_the_start_has_learnt_from_is_in_no_test_and_what_it_was_trained_on_stops_nothing(monkeypatch):
     before = people("aabbcc")
-    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), [sources.Origin("demo", "demo")])
+    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), DEMO)
     monkeypatch.setattr(manifest, "load", lambda version: told)
     drawn = Splits(np.array([4]), np.array([0, 2, 6]), np.array([1, 3, 5, 7]))
     kept = manifest.drop_seen_records(drawn, people("aabbccde"), version())
@@ -248,6 +195,35 @@ def test_what_the_start_has_learnt_from_is_in_no_test_and_what_it_was_trained_on
     assert sum(kept.left_out.values()) == 3
     with pytest.raises(InputError, match="has learnt from all test records"):
         manifest.drop_seen_records(replace(drawn, test=np.array([1, 3])), people("aabbccde"), version())
+
+
+def test_records_stay_on_their_sides_in_a_file_of_another_order_with_other_columns(monkeypatch):
+    """Recognised by the columns of the champion's run, whatever key the new data have."""
+    before = dataset({"label": 0, "x": np.arange(6), "day": 1.0}, ("x", "day"))
+    told = manifest.describe(before, Splits(*np.split(np.arange(6), [2, 4])), DEMO)
+    monkeypatch.setattr(manifest, "load", lambda version: told)
+    now = dataset({"label": 0, "extra": "new", "day": 1, "x": [str(x) for x in range(7, -1, -1)]}, ("x", "extra"))
+    drawn = Splits(np.arange(0, 3), np.arange(3, 6), np.arange(6, 8))
+    kept = manifest.keep_sides(drawn, now, version())
+    assert [rows.tolist() for rows in kept.sides().values()] == [[0, 1, 6, 7], [4, 5], [2, 3]]
+
+
+def test_data_without_a_column_by_which_the_champion_recognises_records_are_refused(monkeypatch):
+    told = manifest.describe(people("aabbcc"), Splits(*np.split(np.arange(6), [2, 4])), DEMO)
+    monkeypatch.setattr(manifest, "load", lambda version: told)
+    now = dataset({"label": 0, "group": list("abc")})
+    with pytest.raises(InputError, match="Expected the column 'x', by which records are recognised"):
+        manifest.keep_sides(Splits(np.array([0]), np.array([1]), np.array([2])), now, version())
+
+
+def test_a_version_of_an_earlier_release_is_refused_with_a_sentence(monkeypatch, tmp_path):
+    """Its manifest has hashes of whole records, which no later file shares."""
+    (tmp_path / manifest.SUMMARY).write_text(json.dumps({"test": {"rows": 1}, "name": "march"}))
+    pd.DataFrame({"record_hash": [1], "side": ["test"]}).to_parquet(tmp_path / manifest.TABLE)
+    monkeypatch.setattr(tracking, "fetch", lambda run_id, name: tmp_path / name)
+    old = registry.Version("toy", 7, "a run of an earlier release", {})
+    with pytest.raises(InputError, match=r"^Version 7 of toy was registered by an earlier release.*--name.*own\.$"):
+        manifest.load(old)
 
 
 # Networks that start from another
@@ -262,8 +238,15 @@ def network(words: int = 5, classes: int = 3, width: int = 8, mean: float = 0.0)
     return keras.Model({"number": number, "word": word}, outputs)
 
 
-def started(source: keras.Model, facts: dict | None = None) -> warm_start.Start:
-    return warm_start.Start("m", 7, "2 5 7", source, facts or {})
+@dataclass(frozen=True)
+class Facts:
+    name: str
+    edges: tuple[float, ...] | None = None
+    means: tuple[float, ...] = ()
+
+
+def started(source: keras.Model, facts: Facts | None = None) -> warm_start.Start:
+    return warm_start.Start("m", 7, "2 5 7", source, facts)
 
 
 def answers(model: keras.Model) -> np.ndarray:
@@ -302,68 +285,62 @@ def test_a_hidden_layer_of_another_width_is_new_and_told():
 
 
 def test_the_ancestors_are_those_of_the_start_and_itself(monkeypatch):
-    monkeypatch.setattr(isolation, "load", lambda uri: SimpleNamespace(network=None, facts={}))
+    monkeypatch.setattr(isolation, "load", lambda uri: SimpleNamespace(network=None, facts=Facts("old")))
     assert load_start(version(ancestors="2 5")).ancestors == "2 5 7"
     assert load_start(version()).ancestors == "7"
 
 
 def test_adapted_facts_stay_where_the_inputs_are_the_same_and_other_inputs_are_refused():
-    start = started(network(), {"edges": [1, 2]})
+    start = started(network(), Facts("old", edges=(1, 2), means=(5,)))
+    learnt, adapted = Facts("new"), Facts("new", edges=(3,))
     inputs = {"number": np.zeros((4, 2)), "word": np.zeros(4)}
-    assert start.adapted({"edges": [3]}, inputs) == {"edges": [1, 2]}
-    assert start.adapted({"edges": [3]}, inputs | {"number": np.zeros((4, 3))}) == {"edges": [3]}
+    assert start.adapted(learnt, adapted, inputs) == Facts("new", edges=(1, 2)), "what `adapt` adds is the version's"
+    assert start.adapted(learnt, adapted, inputs | {"number": np.zeros((4, 3))}) == adapted
     with pytest.raises(InputError, match=r"--from: expected data for the inputs of version 7, number, word"):
-        start.adapted({"edges": [3]}, {"number": np.zeros((4, 2))})
+        start.adapted(learnt, adapted, {"number": np.zeros((4, 2))})
 
 
 def test_payments_for_a_start_keep_its_columns_in_their_order_and_its_categories_first():
     rows = 60
-    table = pd.DataFrame({"tip": np.arange(rows) % 7, "age": np.arange(rows) % 5, "kind": ["b", "c", "a"] * 20})
-    records = table.assign(label=np.int8(0), id=np.arange(rows))
-    roles = {"id": "", "label": "", "time": "", "amount": "", "entities": []}
-    records.attrs = {"roles": roles, "delay_days": 0.0, "notes": []}
-    facts = {"features": ["age", "kind"], "categorical": {"kind": ["c", "b"]}}
-    learnt = fraud.learn(fraud.adopt(records, facts), Fraud())
-    assert learnt["features"] == ["age", "kind"]
-    assert learnt["categorical"] == {"kind": ["c", "b", "a"]}
-    assert any("tip is left out" in note for note in learnt["notes"])
+    table = {"tip": np.arange(rows) % 7, "age": np.arange(rows) % 5, "kind": ["b", "c", "a"] * 20, "is_fraud": 0}
+    roles = fraud_reading.Roles(label="is_fraud")
+    data = dataset(table | {"label": np.int8(0)}, ("tip", "age", "kind"), about=fraud_reading.About(roles, 0.0))
+    columns = {"age": ("double", True), "kind": ("string", True)}
+    facts = fraud.Facts(roles, 0.0, ("age",), {"kind": ("c", "b")}, ("age", "kind"), columns)
+    adopted = fraud.adopt(data, facts)
+    learnt = fraud.learn(adopted, Fraud())
+    assert learnt.features == ("age", "kind")
+    assert learnt.categorical == {"kind": ("c", "b", "a")}
+    assert any("tip is left out" in note for note in (*adopted.notes, *learnt.notes))
+    np.testing.assert_array_equal(adopted.identity, data.identity)
 
 
-def test_the_encoding_of_payments_survives_json_and_makes_the_same_network(payments):
+def test_the_encoding_of_payments_survives_json_and_makes_the_same_network(payments, tmp_path):
     """The edges are facts, so that a later network can keep them."""
-    records = fraud.parse(payments, {"roles": roles_of(payments), "delay_days": 7.0})
-    records.attrs["notes"] = []
-    facts = fraud.learn(records, Fraud())
-    x, y = fraud.decode(records, facts), records["label"].to_numpy()
-    x = {name: values[np.arange(len(records))] for name, values in x.items()}
-    encoding = fraud_model.adapt(facts, Fraud(), x, y)
-    assert json.loads(json.dumps(encoding)) == encoding
+    payments.to_csv(tmp_path / "payments.csv", index=False)
+    data = fraud_reading.read(tmp_path / "payments.csv", Fraud())
+    facts = fraud.learn(data, Fraud())
+    encoded = fraud.encode(data, facts)
+    x = {name: values[np.arange(len(data))] for name, values in encoded.inputs.items()}
+    y = encoded.targets["label"][np.arange(len(data))]
+    adapted = fraud_model.adapt(facts, Fraud(), x, y)
+    stored = typed_json.from_json(fraud.Facts, json.loads(json.dumps(typed_json.to_json(adapted))))
+    assert stored == adapted
     few = {name: values[:20] for name, values in x.items()}
-    one = fraud_model.build(facts | encoding, Fraud(), x, y)
-    two = fraud_model.build(facts | json.loads(json.dumps(encoding)), Fraud(), x, y)
+    one, two = (fraud_model.build(known, Fraud(), x, y) for known in (adapted, stored))
     warm_start.reuse(two, started(one))
     np.testing.assert_allclose(two.predict(few, verbose=0), one.predict(few, verbose=0), atol=1e-6)
 
 
-def roles_of(table: pd.DataFrame) -> dict:
-    return {
-        "id": "payment_id",
-        "label": "fraud",
-        "time": "time",
-        "amount": "amount",
-        "entities": ["customer", "terminal"],
-    }
-
-
 def test_tickers_keep_their_places_and_their_coefficients_whatever_the_order():
-    records = stocks.read(None, Stocks(data="random-walk"))
-    train = records.iloc[stocks.split(records, Stocks()).train]
+    data = stocks.read(None, Stocks(data="random-walk"))
+    train = data.take(stocks.split(data, Stocks()).train)
     plain = stocks.learn(train, Stocks())
-    adopted = stocks.adopt(train, {"tickers": plain["tickers"][::-1]})
-    after = stocks.learn(adopted, Stocks())
-    assert after["tickers"] == plain["tickers"][::-1]
-    assert after["har"][1:] == plain["har"][1:][::-1]
-    assert after["har"][0] == plain["har"][0]
+    turned = replace(plain, tickers=plain.tickers[::-1])
+    after = stocks.learn(stocks.adopt(train, turned), Stocks())
+    assert after.tickers == turned.tickers
+    assert after.har[1:] == plain.har[1:][::-1]
+    assert after.har[0] == plain.har[0]
 
 
 # End to end
@@ -386,13 +363,13 @@ def test_a_network_trained_on_more_starts_from_the_champion_and_says_so(store, t
     second = registry.find("blobs", "2")
     assert second.tags["ancestors"] == "1"
     summary, _ = manifest.load(second)
-    assert [held["name"] for held in summary["sources"]] == ["old", "new"]
+    assert [source["name"] for source in summary["sources"]] == ["old", "new"]
     recorded = store.get_run(second.run_id).data
     assert (recorded.params["from"], recorded.params["append"]) == ("1", "True")
     files = [file.path for file in store.list_artifacts(second.run_id, "figures")]
     assert "figures/drift.png" in files
 
-    registry.crown(registry.find("blobs", "1"))
+    champions.set_champion(registry.find("blobs", "1"))
     train.train(pipeline, replace(settings, data="new.csv", append=True, from_="2"))
     assert "Together: old, new." in capsys.readouterr().out
     assert registry.find("blobs", "3").tags["ancestors"] == "1 2"
@@ -403,7 +380,7 @@ def test_another_kind_of_data_is_refused_before_training_and_leaves_no_run(store
     BLOBS.demo.make(1).to_csv(tmp_path / "points.csv", index=False)
     pipeline = replace(BLOBS, gates=())
     train.train(pipeline, settings)
-    held = BLOBS.data.columns({})
+    held = BLOBS.data.columns(BLOBS.data.Facts())
     monkeypatch.setattr(BLOBS.data, "columns", lambda facts: held | {"a": ("string", True)})
     with pytest.raises(InputError, match=r"Column 'a': expected double, as in version 1 of blobs"):
         train.train(pipeline, settings)

@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.core.commands import train
 from pipelines.core.contract import Gate, InputError, Settings, discover
-from pipelines.core.store import registry
+from pipelines.core.store import champions
 from pipelines.core.training import cost
 
 PIPELINE = discover("toys")["blobs"]
@@ -54,7 +54,7 @@ def test_a_run_holds_what_a_reviewer_needs_and_the_first_to_pass_its_gates_is_ch
     assert len(set(inputs.values())) == 3
     files = {file.path for file in store.list_artifacts(recorded.info.run_id)}
     assert {"report.html", "manifest.parquet", "manifest.json", "test_predictions.parquet", "figures"} <= files
-    assert registry.champion("blobs-demo").number == 1
+    assert champions.current("blobs-demo").number == 1
     assert "prevalence" in data.tags["mlflow.note.content"]
 
 
@@ -67,8 +67,8 @@ def test_another_seed_on_the_same_data_is_a_challenger_and_the_champion_stays(st
         "Equal to version 1, which the same data, code and settings made with another seed"
         in latest.data.tags["mlflow.note.content"]
     )
-    assert "looked at in 1 earlier run." in latest.data.tags["mlflow.note.content"]
-    assert registry.champion("blobs-demo").number == 1
+    assert "used in 1 earlier run." in latest.data.tags["mlflow.note.content"]
+    assert champions.current("blobs-demo").number == 1
 
 
 def test_a_better_network_replaces_the_champion_and_a_worse_one_does_not(store, tmp_path):
@@ -77,22 +77,22 @@ def test_a_better_network_replaces_the_champion_and_a_worse_one_does_not(store, 
     open_door = replace(PIPELINE, gates=())
     train.train(open_door, replace(weak, data=path))
     train.train(open_door, replace(SETTINGS, data=path))
-    assert registry.champion("blobs").number == 2
+    assert champions.current("blobs").number == 2
     train.train(open_door, replace(weak, data=path))
-    assert registry.champion("blobs").number == 2
+    assert champions.current("blobs").number == 2
     assert "Worse than version 2" in runs(store)[0].data.tags["mlflow.note.content"]
 
 
 def test_labels_that_nothing_can_forecast_do_not_pass_the_gate(store, tmp_path):
     train.train(PIPELINE, replace(SETTINGS, data=str(table(tmp_path / "noise.csv", noise=True))))
     assert runs(store)[0].data.tags["decision"] in {"refused", "challenger"}
-    assert registry.champion("blobs") is None
+    assert champions.current("blobs") is None
 
 
 def test_a_missed_gate_refuses(store):
-    train.train(replace(PIPELINE, gates=(Gate(0.999),)), SETTINGS)
+    train.train(replace(PIPELINE, gates=(Gate("prevalence", margin=-0.5),)), SETTINGS)
     assert runs(store)[0].data.tags["decision"] == "refused"
-    assert registry.champion("blobs-demo") is None
+    assert champions.current("blobs-demo") is None
 
 
 def test_bad_input_leaves_no_run_behind(store, tmp_path):
@@ -108,11 +108,11 @@ def test_an_interrupted_run_is_killed_and_a_crashed_one_failed(store, monkeypatc
     def broken(*_):
         raise fault
 
-    monkeypatch.setattr(PIPELINE.report, "metrics", broken)
+    monkeypatch.setattr(PIPELINE.task, "metrics", broken)
     with pytest.raises(fault):
         train.train(PIPELINE, SETTINGS)
     assert [recorded.info.status for recorded in runs(store)] == [status]
-    assert registry.champion("blobs-demo") is None
+    assert champions.current("blobs-demo") is None
 
 
 def test_the_logged_model_answers_raw_records_with_the_scores_of_the_run(store):
@@ -146,21 +146,41 @@ def test_multiplications_are_counted_in_dense_and_convolutional_layers():
     assert cost.multiply_adds(network) == 3 * 3 * 3 * (3 * 3 * 2) + 27 * 4
 
 
+CONSTANT = """
+
+class Constant(Blobs):
+    def scores(self, outputs, facts):
+        return outputs[:, 0] * 0 + 0.25
+
+
+TASK = Constant()
+"""
+
+
+@pytest.mark.slow
 def test_a_version_is_scored_with_the_code_it_carries(store, tmp_path):
     """The champion's shipped code is changed on disk: only a process that runs that code can tell."""
     from pipelines.core.store import isolation
 
     outcome = train.train(PIPELINE, SETTINGS)
-    champion = registry.champion("blobs-demo")
+    champion = champions.current("blobs-demo")
     local = Path(mlflow.artifacts.download_artifacts(champion.uri, dst_path=str(tmp_path / "copy")))
-    shipped = local / "code" / "toys" / "blobs" / "report.py"
-    shipped.write_text(shipped.read_text() + "\n\ndef scores(outputs, facts):\n    return outputs[:, 0] * 0 + 0.25\n")
-    part = outcome.headline
-    outputs, own = isolation.score(champion.uri, True, part.records, part.rows)
-    assert own == pytest.approx(outcome.headline_scores, abs=1e-6)
-    same, scores = isolation.score(str(local), False, part.records, part.rows)
-    assert same == pytest.approx(outputs, abs=1e-6)
-    assert scores == pytest.approx(np.full(len(part), 0.25))
+    shipped = local / "code" / "toys" / "blobs" / "task.py"
+    code, part = shipped.read_text(), outcome.headline
+    own = isolation.score(champion.uri, True, part.data, part.rows)
+    assert own.scores == pytest.approx(outcome.headline_scores, abs=1e-6)
+
+    shipped.write_text(code + CONSTANT)
+    carried = isolation.score(str(local), False, part.data, part.rows)
+    assert carried.outputs == pytest.approx(own.outputs, abs=1e-6)
+    assert carried.scores == pytest.approx(np.full(len(part), 0.25))
+    np.testing.assert_array_equal(carried.measures["label"], part.labels)
+    np.testing.assert_array_equal(carried.measures["score"], carried.scores)
+
+    shipped.write_text(code + "\n\nBlobs.batch = 100  # and so keeps measures alone\n")
+    carried = isolation.score(str(local), False, part.data, part.rows)
+    assert carried.scores is carried.outputs is None
+    assert carried.measures["score"] == pytest.approx(outcome.headline_scores, abs=1e-6)
 
 
 def test_two_processes_that_create_the_store_at_once_both_find_it(tmp_path):

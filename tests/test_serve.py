@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pipelines.fraud import demo as payments
 from pipelines.medical_images import demo as radiographs
 from pipelines.speech_commands import audio
 from pipelines.speech_commands import demo as voices
+from tests.processes import BOUND, obey_ctrl_c, wait_until
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,41 +56,45 @@ def served(folder: Path, name: str) -> Iterator[str]:
         server = start(folder, "serve", name, "--port", port, "--model", "1", stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
-            assert server.poll() is None, (folder / "server.log").read_text()
-            with contextlib.suppress(requests.ConnectionError):
-                if requests.get(f"{address}/ping", timeout=5).ok:
-                    break
-            time.sleep(0.5)
+        wait_until(lambda: answers_ping(server, address, folder), "starting the server")
         yield address
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(BOUND) == 0
         assert "Traceback" not in (folder / "server.log").read_text()
     finally:
         server.kill()
 
 
+def answers_ping(server: subprocess.Popen, address: str, folder: Path) -> bool:
+    assert server.poll() is None, (folder / "server.log").read_text()
+    try:
+        return requests.get(f"{address}/ping", timeout=BOUND).ok
+    except requests.ConnectionError:
+        return False
+
+
 def assert_malformed_requests_get_a_sentence(address: str) -> None:
     for kind, body in MALFORMED:
-        response = requests.post(f"{address}/invocations", data=body, headers={"content-type": kind}, timeout=60)
+        response = requests.post(f"{address}/invocations", data=body, headers={"content-type": kind}, timeout=BOUND)
         assert 400 <= response.status_code < 500, (kind, body)
         told = response.json()
         assert set(told) == {"message"}
         assert told["message"]
         assert "\n" not in told["message"]
         assert "Traceback" not in response.text
-    assert requests.get(f"{address}/ping", timeout=5).ok
+    assert requests.get(f"{address}/ping", timeout=BOUND).ok
 
 
 def start(folder: Path, *arguments: str, **keywords) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen([sys.executable, "-m", "pipelines", *arguments], cwd=folder, env=environment, **keywords)
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    return subprocess.Popen(command, cwd=folder, env=environment, preexec_fn=obey_ctrl_c, **keywords)
 
 
 def ended(folder: Path, *arguments: str) -> None:
     process = start(folder, *arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said, _ = process.communicate(timeout=600)
+    said, _ = process.communicate(timeout=BOUND)
     assert process.returncode == 0, said
 
 
@@ -102,7 +106,7 @@ def predicted(folder: Path, name: str, *arguments: str) -> pd.DataFrame:
 
 def asked(address: str, table: pd.DataFrame) -> requests.Response:
     content = json.loads(table.to_json(orient="split", index=False, date_format="iso", double_precision=15))
-    return requests.post(f"{address}/invocations", json={"dataframe_split": content}, timeout=120)
+    return requests.post(f"{address}/invocations", json={"dataframe_split": content}, timeout=BOUND)
 
 
 def answers(address: str, table: pd.DataFrame) -> pd.DataFrame:

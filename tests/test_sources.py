@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.contract import InputError, Metric, Pipeline, Settings, Source
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
 
 BODY = random.Random(0).randbytes(1_000_000)
 
@@ -67,7 +67,7 @@ def server(monkeypatch):
     threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     state.url = f"http://127.0.0.1:{http.server_port}/files/payments.csv?download=1"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(sources, "PAUSES", (0, 0))
+    monkeypatch.setattr(downloads, "PAUSES", (0, 0))
     yield state
     http.shutdown()
     http.server_close()
@@ -84,27 +84,27 @@ def remains(folder):
 
 
 def test_a_download_arrives_whole_under_its_final_name_alone(server, tmp_path):
-    path = sources.fetch(source(server), tmp_path / "data" / "toy")
+    path = downloads.fetch(source(server), tmp_path / "data" / "toy")
     assert path.read_bytes() == BODY
     assert remains(path.parent) == ["payments.csv"]
     assert server.requests[0]["accept-encoding"] == "identity"  # compressed on the way, it would have another checksum
 
 
 def test_a_file_that_is_there_is_not_asked_for_again(server, tmp_path):
-    sources.fetch(source(server), tmp_path)
-    sources.fetch(source(server), tmp_path)
+    downloads.fetch(source(server), tmp_path)
+    downloads.fetch(source(server), tmp_path)
     assert len(server.requests) == 1
 
 
-def test_md5_and_another_file_name_are_accepted(server, tmp_path):
-    path = sources.fetch(source(server, checksum=f"md5:{hashlib.md5(BODY).hexdigest()}", filename="x.csv"), tmp_path)
-    assert path == tmp_path / "x.csv"
+def test_an_md5_checksum_is_accepted_and_the_file_has_the_last_name_of_the_address(server, tmp_path):
+    path = downloads.fetch(source(server, checksum=f"md5:{hashlib.md5(BODY).hexdigest()}"), tmp_path)
+    assert path == tmp_path / "payments.csv"  # the address goes on with a query
 
 
 @pytest.mark.parametrize("etag", ['"one"', ""])
 def test_a_cut_connection_is_resumed_where_it_broke_off(server, tmp_path, etag):
     server.cuts, server.etag = [600_000], etag
-    path = sources.fetch(source(server), tmp_path)
+    path = downloads.fetch(source(server), tmp_path)
     first, second = server.requests
     start = int(second["range"].removeprefix("bytes=").removesuffix("-"))
     assert "range" not in first
@@ -115,17 +115,17 @@ def test_a_cut_connection_is_resumed_where_it_broke_off(server, tmp_path, etag):
 
 def test_a_part_that_nothing_vouches_for_is_not_continued(server, tmp_path):
     server.cuts, server.etag = [600_000], ""
-    path = sources.fetch(source(server, checksum=""), tmp_path)
+    path = downloads.fetch(source(server, checksum=""), tmp_path)
     assert "range" not in server.requests[1]
     assert path.read_bytes() == BODY
 
 
 def test_a_download_resumes_in_the_next_call(server, tmp_path):
     server.cuts = [300_000, 300_000, 300_000]
-    with pytest.raises(InputError, match=r"could not be had .*payments\.csv"):
-        sources.fetch(source(server), tmp_path)
+    with pytest.raises(InputError, match=r"could not be downloaded .*payments\.csv"):
+        downloads.fetch(source(server), tmp_path)
     assert "payments.csv" not in remains(tmp_path)
-    path = sources.fetch(source(server), tmp_path)
+    path = downloads.fetch(source(server), tmp_path)
     assert "range" in server.requests[-1]
     assert path.read_bytes() == BODY
     assert remains(tmp_path) == ["payments.csv"]
@@ -135,53 +135,53 @@ def test_a_file_that_changed_between_two_connections_is_not_mixed(server, tmp_pa
     server.cuts = [200_000] * 3
     changed = BODY[::-1]
     with pytest.raises(InputError):
-        sources.fetch(source(server), tmp_path)
+        downloads.fetch(source(server), tmp_path)
     server.body, server.etag = changed, '"two"'
-    path = sources.fetch(source(server, checksum=""), tmp_path)
+    path = downloads.fetch(source(server, checksum=""), tmp_path)
     assert path.read_bytes() == changed
 
 
 def test_a_server_that_ignores_range_starts_the_file_anew(server, tmp_path):
     server.cuts, server.ranges = [600_000], False
-    path = sources.fetch(source(server), tmp_path)
+    path = downloads.fetch(source(server), tmp_path)
     assert "range" in server.requests[1]
     assert path.read_bytes() == BODY
 
 
 def test_a_part_that_is_longer_than_the_file_is_started_anew(server, tmp_path):
     (tmp_path / "payments.csv.part").write_bytes(BODY + b"more")
-    assert sources.fetch(source(server), tmp_path).read_bytes() == BODY
+    assert downloads.fetch(source(server), tmp_path).read_bytes() == BODY
 
 
 def test_a_cut_that_the_server_does_not_declare_is_noticed_by_the_size(server, tmp_path):
     server.cuts, server.length = [600_000], False
-    assert sources.fetch(source(server), tmp_path).read_bytes() == BODY
+    assert downloads.fetch(source(server), tmp_path).read_bytes() == BODY
 
 
 @pytest.mark.parametrize("changes", [{"checksum": "sha256:" + "0" * 64}, {"checksum": "", "size": len(BODY) - 1}])
 def test_the_wrong_bytes_leave_nothing_behind(server, tmp_path, changes):
     with pytest.raises(InputError, match=r"not the file that was registered.*Expected .*Received: "):
-        sources.fetch(source(server, **changes), tmp_path)
+        downloads.fetch(source(server, **changes), tmp_path)
     assert "payments.csv" not in remains(tmp_path)
     assert "payments.csv.part" not in remains(tmp_path)
 
 
 def test_a_body_far_longer_than_declared_is_not_read_to_its_end(server, tmp_path, monkeypatch):
     written = []
-    fault = sources._fault
+    fault = downloads._fault
     monkeypatch.setattr(
-        sources, "_fault", lambda path, source: written.append(path.stat().st_size) or fault(path, source)
+        downloads, "_fault", lambda path, source: written.append(path.stat().st_size) or fault(path, source)
     )
     with pytest.raises(InputError, match="not the file that was registered"):
-        sources.fetch(source(server, size=100_000), tmp_path)
-    assert written[0] < 110_000 + sources.CHUNK + 1
+        downloads.fetch(source(server, size=100_000), tmp_path)
+    assert written[0] < 110_000 + downloads.CHUNK + 1
     assert "payments.csv" not in remains(tmp_path)
 
 
 def test_a_file_that_is_not_found_is_one_sentence_with_address_and_place(server, tmp_path):
     server.status = 404
     with pytest.raises(InputError) as error:
-        sources.fetch(source(server), tmp_path)
+        downloads.fetch(source(server), tmp_path)
     assert all(part in str(error.value) for part in (server.url, "404", str(tmp_path / "payments.csv")))
     assert len(server.requests) == 1
 
@@ -189,21 +189,21 @@ def test_a_file_that_is_not_found_is_one_sentence_with_address_and_place(server,
 def test_a_busy_server_is_asked_again(server, tmp_path):
     server.status = 503
     with pytest.raises(InputError, match="503"):
-        sources.fetch(source(server), tmp_path)
-    assert len(server.requests) == len(sources.PAUSES) + 1
+        downloads.fetch(source(server), tmp_path)
+    assert len(server.requests) == len(downloads.PAUSES) + 1
 
 
 def test_no_network_is_one_sentence_with_address_and_place(server, tmp_path):
     closed = "http://127.0.0.1:9/payments.csv"
     with pytest.raises(InputError) as error:
-        sources.fetch(source(server, url=closed), tmp_path)
+        downloads.fetch(source(server, url=closed), tmp_path)
     assert closed in str(error.value)
     assert str(tmp_path / "payments.csv") in str(error.value)
 
 
 def test_a_file_put_there_by_hand_is_taken_if_it_is_the_right_one(server, tmp_path):
     (tmp_path / "payments.csv").write_bytes(BODY)
-    assert sources.fetch(source(server), tmp_path).read_bytes() == BODY
+    assert downloads.fetch(source(server), tmp_path).read_bytes() == BODY
     assert server.requests == []
 
 
@@ -211,7 +211,7 @@ def test_a_file_put_there_by_hand_is_taken_if_it_is_the_right_one(server, tmp_pa
 def test_a_file_put_there_by_hand_is_refused_and_kept_if_it_is_another(server, tmp_path, checksum):
     (tmp_path / "payments.csv").write_bytes(b"mine")
     with pytest.raises(InputError, match=r"payments\.csv is not the file"):
-        sources.fetch(source(server, checksum=checksum), tmp_path)
+        downloads.fetch(source(server, checksum=checksum), tmp_path)
     assert (tmp_path / "payments.csv").read_bytes() == b"mine"
 
 
@@ -246,18 +246,18 @@ FORMATS = ["x.zip", "x.tar", "x.tar.gz", "x.tar.bz2", "x.tar.xz"]
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_archive_is_unpacked_once(tmp_path, name):
     archive = pack(tmp_path / name, {"cat/1.txt": b"miaow", "dog/1.txt": b"woof"})
-    folder = sources.unpack(archive, tmp_path / "data")
+    folder = downloads.unpack(archive, tmp_path / "data")
     assert [(folder / pet / "1.txt").read_bytes() for pet in ("cat", "dog")] == [b"miaow", b"woof"]
     marker = folder / "marker"
     marker.touch()
-    assert sources.unpack(archive, tmp_path / "data") == folder
+    assert downloads.unpack(archive, tmp_path / "data") == folder
     assert marker.exists()
     assert len(list((tmp_path / "data").iterdir())) == 1
 
 
 def test_an_archive_with_other_contents_under_the_same_name_is_unpacked_anew(tmp_path):
-    old = sources.unpack(pack(tmp_path / "x.zip", {"a.csv": b"old"}), tmp_path / "data")
-    new = sources.unpack(pack(tmp_path / "x.zip", {"a.csv": b"new"}), tmp_path / "data")
+    old = downloads.unpack(pack(tmp_path / "x.zip", {"a.csv": b"old"}), tmp_path / "data")
+    new = downloads.unpack(pack(tmp_path / "x.zip", {"a.csv": b"new"}), tmp_path / "data")
     assert (old.read_bytes(), new.read_bytes()) == (b"old", b"new")
 
 
@@ -266,7 +266,7 @@ def test_an_archive_with_other_contents_under_the_same_name_is_unpacked_anew(tmp
 def test_a_member_that_climbs_out_is_refused_by_name(tmp_path, name, member):
     archive = pack(tmp_path / name, {"fine.txt": b"fine", member: b"evil"})
     with pytest.raises(InputError) as error:
-        sources.unpack(archive, tmp_path / "data" / "toy")
+        downloads.unpack(archive, tmp_path / "data" / "toy")
     assert "out.txt" in str(error.value)
     assert remains(tmp_path) == sorted([name, "data", "toy"])
 
@@ -277,13 +277,13 @@ def test_a_link_that_leads_out_is_refused_by_name(tmp_path, name, to):
     (tmp_path / "secret.txt").write_text("secret")
     archive = pack(tmp_path / name, {"fine.txt": b"fine"}, links={"way.txt": to})
     with pytest.raises(InputError, match=r"way\.txt"):
-        sources.unpack(archive, tmp_path / "data")
+        downloads.unpack(archive, tmp_path / "data")
     assert remains(tmp_path / "data") == []
 
 
 def test_a_link_inside_a_tar_becomes_a_copy(tmp_path):
     archive = pack(tmp_path / "x.tar", {"a/1.txt": b"one"}, links={"b.txt": "a/1.txt"})
-    copy = sources.unpack(archive, tmp_path / "data") / "b.txt"
+    copy = downloads.unpack(archive, tmp_path / "data") / "b.txt"
     assert not copy.is_symlink()
     assert copy.read_bytes() == b"one"
 
@@ -293,18 +293,18 @@ def test_an_archive_that_expands_without_bound_is_refused(tmp_path, name):
     archive = pack(tmp_path / name, {"zeros.bin": bytes(40 << 20)})
     assert archive.stat().st_size * 100 < 40 << 20
     with pytest.raises(InputError, match=r"without bound.*zeros\.bin"):
-        sources.unpack(archive, tmp_path / "data")
+        downloads.unpack(archive, tmp_path / "data")
     assert remains(tmp_path / "data") == []
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
 def test_writing_stops_at_the_limit_and_not_at_the_end_of_the_member(tmp_path, name, monkeypatch):
-    sizes, write = [], sources._write
-    monkeypatch.setattr(sources, "_write", lambda *args: sizes.append(write(*args)) or sizes[-1])
+    sizes, write = [], downloads._write
+    monkeypatch.setattr(downloads, "_write", lambda *args: sizes.append(write(*args)) or sizes[-1])
     archive = pack(tmp_path / name, {"large.bin": BODY})
     with pytest.raises(InputError, match="without bound"):
-        sources.unpack(archive, tmp_path / "data", most_bytes=1_000)
-    assert sizes[0] <= 1_000 + sources.CHUNK
+        downloads.unpack(archive, tmp_path / "data", most_bytes=1_000)
+    assert sizes[0] <= 1_000 + downloads.CHUNK
 
 
 def test_a_link_to_a_folder_is_refused_by_name(tmp_path):
@@ -315,7 +315,7 @@ def test_a_link_to_a_folder_is_refused_by_name(tmp_path):
             entry.type, entry.linkname = kind, to
             file.addfile(entry)
     with pytest.raises(InputError, match="no file: 'way'"):
-        sources.unpack(archive, tmp_path / "data")
+        downloads.unpack(archive, tmp_path / "data")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -323,9 +323,9 @@ def test_a_link_to_a_folder_is_refused_by_name(tmp_path):
 def test_limits_hold_exactly(tmp_path, name, limits):
     archive = pack(tmp_path / name, {f"{i}.bin": random.Random(i).randbytes(100) for i in range(10)})
     with pytest.raises(InputError):
-        sources.unpack(archive, tmp_path / "data", **limits)
+        downloads.unpack(archive, tmp_path / "data", **limits)
     assert remains(tmp_path / "data") == []
-    assert sources.unpack(archive, tmp_path / "data", **{name: most + 1 for name, most in limits.items()}).is_dir()
+    assert downloads.unpack(archive, tmp_path / "data", **{name: most + 1 for name, most in limits.items()}).is_dir()
 
 
 def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path):
@@ -333,7 +333,7 @@ def test_a_zip_that_lies_about_its_sizes_is_refused(tmp_path):
     lying = archive.read_bytes().replace((50_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     archive.write_bytes(lying)
     with pytest.raises(InputError, match="cannot be unpacked"):
-        sources.unpack(archive, tmp_path / "data")
+        downloads.unpack(archive, tmp_path / "data")
     assert remains(tmp_path / "data") == []
 
 
@@ -343,7 +343,7 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path, name, damage):
     archive = pack(tmp_path / name, {f"{i}.bin": random.Random(i).randbytes(3_000) for i in range(10)})
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(InputError, match=f"{name} cannot be unpacked"):
-        sources.unpack(archive, tmp_path / "data")
+        downloads.unpack(archive, tmp_path / "data")
     assert remains(tmp_path / "data") == []
 
 
@@ -359,32 +359,32 @@ def toy():
 
 
 def test_demo_needs_no_path(toy, tmp_path):
-    assert sources.resolve("demo", toy, tmp_path) == sources.Origin("demo", "demo", None)
+    assert downloads.resolve("demo", toy, tmp_path) == downloads.Origin("demo", "demo", None)
 
 
 def test_a_pipeline_may_have_several_demos(toy, tmp_path):
     several = replace(toy, demos={"demo": "It is real.", "noise": "It is noise."})
-    assert sources.resolve("noise", several, tmp_path) == sources.Origin("demo", "noise", None)
+    assert downloads.resolve("noise", several, tmp_path) == downloads.Origin("demo", "noise", None)
     with pytest.raises(InputError, match=r"takes demo, noise, a public set .* did you mean noise"):
-        sources.resolve("noize", several, tmp_path)
+        downloads.resolve("noize", several, tmp_path)
 
 
 def test_a_registered_name_is_fetched_into_the_folder_of_the_pipeline(toy, tmp_path):
     (tmp_path / "data" / "toy").mkdir(parents=True)
     (tmp_path / "data" / "toy" / "bank.csv").write_text("a\n1\n")
-    origin = sources.resolve("bank", toy, tmp_path)
-    assert origin == sources.Origin("public", "bank", tmp_path / "data" / "toy" / "bank.csv")
+    origin = downloads.resolve("bank", toy, tmp_path)
+    assert origin == downloads.Origin("public", "bank", tmp_path / "data" / "toy" / "bank.csv")
 
 
 @pytest.mark.parametrize("name", ["march.csv", "march.parquet", "march.csv.gz"])
 def test_an_own_file_is_named_after_its_stem(toy, tmp_path, name):
     (tmp_path / name).touch()
-    assert sources.resolve(str(tmp_path / name), toy, tmp_path) == sources.Origin("own", "march", tmp_path / name)
+    assert downloads.resolve(str(tmp_path / name), toy, tmp_path) == downloads.Origin("own", "march", tmp_path / name)
 
 
 def test_an_own_archive_is_unpacked_below_data_and_a_lone_file_in_it_found(toy, tmp_path):
     archive = pack(tmp_path / "march.zip", {"payments.csv": b"a\n1\n", "__MACOSX/._payments.csv": b""})
-    origin = sources.resolve(str(archive), toy, tmp_path)
+    origin = downloads.resolve(str(archive), toy, tmp_path)
     assert (origin.kind, origin.name) == ("own", "march")
     assert origin.path.read_bytes() == b"a\n1\n"
     assert origin.path.is_relative_to(tmp_path / "data" / "toy")
@@ -392,24 +392,24 @@ def test_an_own_archive_is_unpacked_below_data_and_a_lone_file_in_it_found(toy, 
 
 def test_an_own_folder_is_taken_as_it_is(toy, tmp_path):
     (tmp_path / "photos.zip").mkdir()
-    assert sources.resolve(str(tmp_path / "photos.zip"), toy, tmp_path).path == tmp_path / "photos.zip"
+    assert downloads.resolve(str(tmp_path / "photos.zip"), toy, tmp_path).path == tmp_path / "photos.zip"
 
 
 @pytest.mark.parametrize(("typed", "close"), [("creditcrad", "creditcard"), ("dmeo", "demo")])
 def test_an_unknown_name_is_answered_with_all_names_and_the_close_one(toy, tmp_path, typed, close):
     with pytest.raises(InputError, match=rf"creditcard, bank.*mean {close}\?.*Received: '{typed}'"):
-        sources.resolve(typed, toy, tmp_path)
+        downloads.resolve(typed, toy, tmp_path)
 
 
 @pytest.mark.parametrize("typed", ["", "no/such/file.parquet"])
 def test_a_missing_path_is_answered_without_a_guess(toy, tmp_path, typed):
     with pytest.raises(InputError, match=r"existing path\. Received"):
-        sources.resolve(typed, toy, tmp_path)
+        downloads.resolve(typed, toy, tmp_path)
 
 
 def test_the_fingerprint_of_a_file_is_its_sha256(tmp_path):
     (tmp_path / "a").write_bytes(BODY)
-    assert sources.sha256(tmp_path / "a") == hashlib.sha256(BODY).hexdigest()
+    assert downloads.sha256(tmp_path / "a") == hashlib.sha256(BODY).hexdigest()
 
 
 def test_the_fingerprint_of_a_folder_sees_names_and_contents_and_nothing_else(tmp_path):
@@ -417,7 +417,7 @@ def test_the_fingerprint_of_a_folder_sees_names_and_contents_and_nothing_else(tm
         for file, content in files:
             (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name / file).write_bytes(content)
-        return sources.sha256(tmp_path / name)
+        return downloads.sha256(tmp_path / name)
 
     same = folder("one", [("a/x", b"1"), ("b", b"2")])
     assert folder("two", [("b", b"2"), ("a/x", b"1")]) == same

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.contract import InputError
-from pipelines.core.reading.media import BadFile
+from pipelines.core.reading.media_cache import BadFile
 from pipelines.speech_commands import audio
 from pipelines.speech_commands.audio import decode, fitted, load, load_noise, mixed
 
@@ -86,15 +86,15 @@ HOSTILE = {
     "zeros": (bytes(1000), "no WAV, FLAC or OGG"),
     "text": (b"yes, no, up, down", "no WAV, FLAC or OGG"),
     "cut in the header": (SOUND[:30], "truncated: 16 bytes declared for 'fmt '"),
-    "only a header": (SOUND[:44], "truncated: 32,000 bytes declared for 'data', 0 there"),
-    "cut in the samples": (SOUND[:20_000], "truncated: 32,000 bytes declared for 'data', 19,956 there"),
+    "only a header": (SOUND[:44], "truncated: 32,000 bytes declared for 'data', 0 present"),
+    "cut in the samples": (SOUND[:20_000], "truncated: 32,000 bytes declared for 'data', 19,956 present"),
     "four gigabytes": (patched(SOUND, 40, b"\xff\xff\xff\xff"), "4,294,967,295 bytes declared"),
     "no samples": (encoded(tone()[:0]), "no samples"),
     "cut FLAC": (FLAC[: len(FLAC) // 2], "damaged"),
     "cut OGG": (encoded(tone(), "OGG")[:2000], "damaged"),
     "FLAC that declares too much": (patched(FLAC, FRAMES_AT, (20_000).to_bytes(4)), "truncated"),
     "FLAC of two weeks": (patched(FLAC, FRAMES_AT - 1, b"\xff\xff\xff\xff\xff"), "s long: expected at most 60 s"),
-    "FLAC without a length": (patched(FLAC, FRAMES_AT - 1, b"\xf0\0\0\0\0"), "does not tell its length"),
+    "FLAC without a length": (patched(FLAC, FRAMES_AT - 1, b"\xf0\0\0\0\0"), "does not state its length"),
     "NaN": (encoded(np.array([0, np.nan, 0]), subtype="FLOAT"), "not finite"),
     "infinity": (encoded(np.array([0, np.inf, 0]), subtype="DOUBLE"), "not finite"),
     "overflow of the mean": (encoded(np.full((9, 2), 3e38), subtype="FLOAT"), "not finite"),
@@ -109,15 +109,15 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_bytes_get_a_sentence(name):
-    data, told = HOSTILE[name]
+    data, message = HOSTILE[name]
     with pytest.raises(BadFile) as fault:
         decode(data)
-    assert told in str(fault.value)
+    assert message in str(fault.value)
     assert len(str(fault.value)) < 200
 
 
-@pytest.mark.parametrize(("declared", "told"), [(7200 * 4000, "7,200 s long: expected at most 60 s"), (4000, "")])
-def test_hours_of_silence_in_a_small_file_take_little_memory_whatever_they_declare(declared, told):
+@pytest.mark.parametrize(("declared", "message"), [(7200 * 4000, "7,200 s long: expected at most 60 s"), (4000, "")])
+def test_hours_of_silence_in_a_small_file_take_little_memory_whatever_they_declare(declared, message):
     data = encoded(np.zeros(7200 * 4000, np.int16), "FLAC", rate=4000)
     assert len(data) < 1_000_000
     tracemalloc.start()
@@ -125,7 +125,7 @@ def test_hours_of_silence_in_a_small_file_take_little_memory_whatever_they_decla
         wave, _ = decode(patched(data, FRAMES_AT, declared.to_bytes(4)))
         assert len(wave) == declared
     except BadFile as fault:
-        assert told and told in str(fault)  # noqa: PT017, PT018  # either end is right for a header that lies
+        assert message and message in str(fault)  # noqa: PT017, PT018  # either end is right for a header that lies
     assert tracemalloc.get_traced_memory()[1] < 10_000_000
     tracemalloc.stop()
 
@@ -240,7 +240,9 @@ def test_a_noise_recording_is_decoded_once_and_may_not_last_for_ever(tmp_path, m
     monkeypatch.setattr(audio, "_blocks", None)
     assert load_noise(file, tmp_path / "cache", RATE) == path
     monkeypatch.setattr(audio, "MOST_NOISE_SECONDS", 0.5)
-    with pytest.raises(InputError, match=r"in/a is no recording of background noise: 1 s long: expected at most 0.5 s"):
+    with pytest.raises(
+        InputError, match=r"in/a: expected a recording of background noise\. Received: 1 s long: expected at most 0.5 s"
+    ):
         load_noise(file, tmp_path / "cache", RATE // 2)
     assert [entry.suffix for entry in (tmp_path / "cache").iterdir()] == [".npy"]
 
@@ -300,10 +302,10 @@ def test_too_many_bad_recordings_are_one_sentence(tmp_path):
     assert len(clips) == 12
     with pytest.raises(InputError) as error:
         load(files, tmp_path / "cache", RATE, RATE, 0.19)
-    said = str(error.value)
-    assert said.startswith("3 of 15 recordings are bad: expected at most 19%")
-    assert f"{files[12]} (empty file), {files[13]} (no WAV" in said
-    assert f"{files[14]} (truncated" in said
+    sentence = str(error.value)
+    assert sentence.startswith("3 of 15 recordings are bad: expected at most 19%")
+    assert f"{files[12]} (empty file), {files[13]} (no WAV" in sentence
+    assert f"{files[14]} (truncated" in sentence
 
 
 def test_without_a_good_recording_there_is_no_result(tmp_path):
@@ -318,6 +320,6 @@ def test_noise_is_not_read_from_links_and_pipes(tmp_path):
     link, pipe = tmp_path / "link", tmp_path / "pipe"
     link.symlink_to(good)
     os.mkfifo(pipe)
-    for noise, told in ((link, "a symbolic link"), (pipe, "not a file")):
-        with pytest.raises(InputError, match=told):
+    for noise, message in ((link, "a symbolic link"), (pipe, "not a file")):
+        with pytest.raises(InputError, match=message):
             load_noise(noise, tmp_path / "cache", RATE)

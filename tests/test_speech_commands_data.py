@@ -1,20 +1,24 @@
-"""Recordings as people have them: folders, tables, names; speakers, sides, silence, synthetic voices, augmentation."""
+"""Recordings as people have them: folders, tables, names; speakers, sides, words held out; requests."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import soundfile
 
 from pipelines.core.contract import InputError
-from pipelines.core.data import leakage
+from pipelines.core.data import leakage, typed_json
 from pipelines.core.data.arrays import Part
-from pipelines.core.data.splits import halves
+from pipelines.core.data.dataset import Dataset
+from pipelines.core.data.splits import SHARES, halves
+from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.training.batches import Batches
-from pipelines.speech_commands import PIPELINE, Settings, audio, data, demo
+from pipelines.speech_commands import Settings, audio, data, demo
+from pipelines.speech_commands.data import Facts
+from pipelines.speech_commands.task import Detector
 
 RATE = 8_000
 SETTINGS = Settings(sample_rate=RATE, seconds=0.2)
@@ -49,33 +53,54 @@ def tabled(root: Path, name: str, **columns: list) -> Path:
     return root / name
 
 
-def read(path: Path, **settings: object) -> pd.DataFrame:
+def read(path: Path, **settings: object) -> Dataset:
     return data.read(path, replace(SETTINGS, **settings))
 
 
-def sides(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {side: records.iloc[rows] for side, rows in data.split(records, SETTINGS).sides().items()}
+def sides(given: Dataset) -> dict[str, pd.DataFrame]:
+    return {side: given.records.iloc[rows] for side, rows in data.split(given, SETTINGS).sides().items()}
 
 
-def told(records: pd.DataFrame, *texts: str) -> bool:
+def noted(given: Dataset, *texts: str) -> bool:
     """Whether one note holds all of the texts."""
-    return any(all(text in note for text in texts) for note in records.attrs["notes"])
+    return any(all(text in note for text in texts) for note in given.notes)
+
+
+def clips_of(given: Dataset) -> np.ndarray:
+    return np.asarray(data.encode(given, data.learn(given, SETTINGS)).inputs["clip"][np.arange(len(given))])
 
 
 # --------------------------------------------------------------------------------------------------------------- read
 
 
 def test_a_folder_of_words_is_read_with_what_it_holds():
-    records = read(folder(FOUR))
-    assert records["id"].tolist() == sorted(FOUR)
-    assert records.attrs["classes"] == ["go", "no"]
-    assert [records.attrs["classes"][label] for label in records["label"]] == [name[:2] for name in sorted(FOUR)]
-    assert records["word"].tolist() == [name[:2] for name in sorted(FOUR)]
-    assert records["command"].all()
-    clip = data.decode(records, data.learn(records, SETTINGS))["clip"][
-        np.array([records["id"].tolist().index(FOUR[7])])
-    ]
-    np.testing.assert_array_equal(clip, audio.convert(sound(7), RATE, SAMPLES)[:1])
+    given = read(folder(FOUR))
+    assert given.records["id"].tolist() == sorted(FOUR)
+    assert given.about.classes == ("go", "no")
+    assert [given.about.classes[label] for label in given.records["label"]] == [name[:2] for name in sorted(FOUR)]
+    assert given.records["word"].tolist() == [name[:2] for name in sorted(FOUR)]
+    assert given.records["command"].all()
+    assert given.labelled.all()
+    clip = clips_of(given)[given.records["id"].tolist().index(FOUR[7])]
+    np.testing.assert_array_equal(clip, audio.convert(sound(7), RATE, SAMPLES)[0])
+
+
+def test_a_recording_keeps_its_identity_in_another_format_and_subset_and_beside_other_words():
+    whole = read(folder(FOUR))
+    identity = dict(zip(whole.records["id"], whole.identity, strict=True))
+    assert len(set(identity.values())) == len(FOUR)
+    folder([f"up/{who}_nohash_0.wav" for who in "abcd"], "other")
+    for name in FOUR[:40]:
+        samples, rate = soundfile.read(Path("words", name), dtype="int16")
+        path = Path("other", name).with_suffix(".flac")
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, samples, rate)
+    for path in Path("other", "up").iterdir():
+        path.write_bytes(sound(int.from_bytes(path.name.encode()[:1]) + 500))
+    again = read(Path("other"), non_keywords=("up",))
+    names = again.records.loc[again.labelled, "id"].str.replace(".flac", ".wav")
+    assert again.identity[again.labelled].tolist() == [identity[name] for name in names]
+    assert not set(again.identity[~again.labelled]) & set(identity.values())
 
 
 @pytest.mark.parametrize(
@@ -91,33 +116,33 @@ def test_a_folder_of_words_is_read_with_what_it_holds():
          ["on", "up"], "ann"),
     ],
 )  # fmt: skip
-def test_known_layouts_of_names_are_recognised_and_told(names, words, speaker):
-    records = read(folder(names))
-    assert records.attrs["classes"] == words
-    assert records["group"].nunique() == 4
-    first = records[records["id"] == names[0]].iloc[0]
+def test_known_schemes_of_names_are_recognised_and_noted(names, words, speaker):
+    given = read(folder(names))
+    assert given.about.classes == tuple(words)
+    assert given.records["group"].nunique() == 4
+    first = given.records[given.records["id"] == names[0]].iloc[0]
     assert (first["word"], first["group"]) == (words[0], speaker)
-    assert told(records, f"{sorted(names)[0]} is of", speaker)
+    assert noted(given, f"{sorted(names)[0]} is of", speaker)
 
 
 def test_spoken_digits_come_with_a_warning_of_their_published_split():
     names = [f"{n}_{who}_{k}.wav" for n in range(2) for who in "abcd" for k in range(2)]
-    assert told(read(folder(names)), "BEWARE", "published split", "shares its speakers")
+    assert noted(read(folder(names)), "BEWARE", "published split", "shares its speakers")
 
 
 def test_a_pattern_of_the_users_own_takes_words_and_speakers():
     names = [f"rec-{who}-{word}-{k}.wav" for who in ("p1", "p2", "p3", "p4") for word in ("ja", "nee") for k in (0, 1)]
-    records = read(folder(names), name_pattern=r"rec-(?P<speaker>\w+)-(?P<word>\w+)-")
-    assert records.attrs["classes"] == ["ja", "nee"]
-    assert set(records["group"]) == {"p1", "p2", "p3", "p4"}
+    given = read(folder(names), name_pattern=r"rec-(?P<speaker>\w+)-(?P<word>\w+)-")
+    assert given.about.classes == ("ja", "nee")
+    assert set(given.records["group"]) == {"p1", "p2", "p3", "p4"}
 
 
 @pytest.mark.parametrize(
-    ("pattern", "told"),
-    [("(", "regular expression"), ("(go)", r"\(\?P<word>"), ("(?P<speaker>zz)", r"does not fit .*\(48 such files\)")],
+    ("pattern", "message"),
+    [("(", "regular expression"), ("(nohash)", r"\(\?P<word>"), ("(?P<speaker>zz)", r"does not fit .*\(48 such files")],
 )
-def test_a_pattern_that_does_not_work_is_refused(pattern, told):
-    with pytest.raises(InputError, match=told):
+def test_a_pattern_that_does_not_work_is_refused(pattern, message):
+    with pytest.raises(InputError, match=message):
         read(folder(FOUR), name_pattern=pattern)
 
 
@@ -133,17 +158,17 @@ def test_a_table_names_words_speakers_and_sides():
     who, split = [f"p{n // 3}" for n in range(30)], ["train"] * 18 + ["val"] * 6 + ["test"] * 6
     path = tabled(root, "all.csv", file=[f"{n}.wav" for n in range(30)], speaker=who, split=split,
                   **{"class": ["a", "b"] * 15})  # fmt: skip
-    records = read(path)
-    assert {side: len(frame) for side, frame in sides(records).items()} == {"train": 18, "validation": 6, "test": 6}
-    assert records["group"].tolist() == who
+    given = read(path)
+    assert {side: len(frame) for side, frame in sides(given).items()} == {"train": 18, "validation": 6, "test": 6}
+    assert given.records["group"].tolist() == who
 
 
 def test_speakers_and_words_that_are_numbers_stay_as_they_are_written():
     root = folder([f"{n}.wav" for n in range(30)])
     who, words = ["007", "07", "7", "1e1", "10"] * 6, ["01", "1"] * 15
-    records = read(tabled(root, "all.csv", file=[f"{n}.wav" for n in range(30)], speaker=who, **{"class": words}))
-    assert records["group"].tolist() == who
-    assert records["word"].tolist() == words
+    given = read(tabled(root, "all.csv", file=[f"{n}.wav" for n in range(30)], speaker=who, **{"class": words}))
+    assert given.records["group"].tolist() == who
+    assert given.records["word"].tolist() == words
 
 
 @pytest.mark.parametrize("below", ["", "recordings/"])
@@ -158,21 +183,21 @@ def test_a_table_for_each_side_finds_its_files_where_they_lie(below):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"class": None}, "expected the column 'class'"),
-        ({"class": [""] * 10}, "row 2, column 'class': expected a word"),
+        ({"class": [""] * 10}, "row 2, column 'class': expected a class"),
         ({"speaker": ["x"] * 9 + [""]}, "row 11, column 'speaker': expected a speaker"),
         ({"file": ["0.wav"] * 10}, "each identifier once"),
         ({"split": ["train"] * 9 + ["later"]}, "row 11, column 'split'.*'later'"),
         ({"file": [f"gone/{n}.wav" for n in range(10)]}, r"gone/0\.wav, not found there"),
     ],
 )
-def test_a_table_with_a_fault_is_refused_by_row_and_column(change, told):
+def test_a_table_with_a_fault_is_refused_by_row_and_column(change, message):
     root = folder([f"{n}.wav" for n in range(10)])
     columns = {"file": [f"{n}.wav" for n in range(10)], "class": ["a", "b"] * 5} | change
     path = tabled(root, "t.csv", **{name: values for name, values in columns.items() if values is not None})
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read(path)
 
 
@@ -189,29 +214,29 @@ def google(root: str = "gsc") -> tuple[Path, dict[str, list[str]]]:
 
 def test_google_speech_commands_become_the_official_task_of_twelve_classes():
     path, names = google()
-    records = read(path)
-    assert records.attrs["classes"] == [
+    given = read(path)
+    assert given.about.classes == (
         "down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes", "_unknown_", "_silence_",
-    ]  # fmt: skip
-    for side, frame in sides(records).items():
+    )  # fmt: skip
+    for side, frame in sides(given).items():
         spoken = frame[frame["word"] != "_silence_"]
         assert set(spoken["id"]) <= set(names[side])
         counts = spoken["label"].value_counts()
         assert counts[10] == counts[0] == len(names[side]) // 12  # of the two unknown words, as many as of a command
         assert not spoken.loc[spoken["label"] == 10, "command"].any()
-    assert set(records.loc[records["label"] == 10, "word"]) == {"bed", "zero"}
+    assert set(given.records.loc[given.records["label"] == 10, "word"]) == {"bed", "zero"}
 
 
-# ------------------------------------------------------------------------------------------- what is said, and left out
+# --------------------------------------------------------------------------------------------------- notes, refusals
 
 
-def test_without_speakers_or_with_too_few_the_user_is_told_what_that_means():
+def test_without_speakers_or_with_too_few_a_note_says_what_that_means():
     unknown = read(folder([f"{word}/{n}.wav" for word in ("go", "no") for n in range(20)], "u"))
     few = read(folder([f"{word}/{who}_nohash_{n}.wav" for word in ("go", "no") for who in "ab" for n in range(9)], "f"))
-    for records, said in ((unknown, "no speaker is known"), (few, "2 where it takes 4")):
-        assert told(records, "BEWARE", said)
-        assert "group" not in records
-        assert {side: set(frame["label"]) for side, frame in sides(records).items()} == {
+    for given, message in ((unknown, "no speaker is known"), (few, "2 speakers are too few")):
+        assert noted(given, "BEWARE", message)
+        assert "group" not in given
+        assert {side: set(frame["label"]) for side, frame in sides(given).items()} == {
             side: {0, 1} for side in ("train", "validation", "test")
         }
 
@@ -219,10 +244,10 @@ def test_without_speakers_or_with_too_few_the_user_is_told_what_that_means():
 def test_a_given_split_that_shares_speakers_is_said_loudly_and_does_not_pass():
     names = [f"{side}/{word}/{who}_nohash_{n}.wav" for n, side in enumerate(("train", "val", "test"))
              for word in ("go", "no") for who in "abcd"]  # fmt: skip
-    records = read(folder(names))
-    assert told(records, "BEWARE", "shares 4 of 4 speakers")
+    given = read(folder(names))
+    assert noted(given, "BEWARE", "4 of 4 speakers", "more than one side")
     with pytest.raises(InputError, match="on one side"):
-        leakage.refuse_leaks(PIPELINE, records, data.split(records, SETTINGS))
+        leakage.refuse_leaks(given, data.split(given, SETTINGS), given.about.classes)
 
 
 def test_silent_clipped_short_cut_and_padded_recordings_are_counted():
@@ -230,15 +255,15 @@ def test_silent_clipped_short_cut_and_padded_recordings_are_counted():
     (root / "go" / "a_nohash_0.wav").write_bytes(audio.wav(np.zeros(SAMPLES, np.int16), RATE))
     (root / "go" / "a_nohash_1.wav").write_bytes(audio.wav(np.full(3 * SAMPLES, 32_767, np.int16), RATE))
     (root / "go" / "a_nohash_2.wav").write_bytes(sound(5, 800))
-    assert told(read(root), "1 cut, 1 padded", "1 are silent, 1 clipped, 1 shorter")
+    assert noted(read(root), "1 cut, 1 padded", "1 silent, 1 clipped, 1 shorter")
 
 
 def test_unreadable_files_are_left_out_by_name_up_to_the_limit_and_refused_beyond():
     root = folder(FOUR)
     (root / "go" / "b_nohash_9.wav").write_bytes(sound(0)[:30])
-    records = read(root, max_bad=0.05)
-    assert len(records) == len(FOUR)
-    assert told(records, "b_nohash_9.wav is left out: truncated")
+    given = read(root, max_bad=0.05)
+    assert len(given) == len(FOUR)
+    assert noted(given, "b_nohash_9.wav is left out: truncated")
     with pytest.raises(InputError, match=r"1 of 49 recordings are bad.*b_nohash_9\.wav"):
         read(root)
 
@@ -260,42 +285,42 @@ def test_settings_that_make_no_clips_are_refused(wrong):
 def test_no_speaker_is_on_two_sides_and_every_word_is_everywhere():
     names = [f"{word}/{who:02d}_nohash_{n}.wav" for word in ("go", "no") for who in range(20)
              for n in range(1 + who % 3)]  # fmt: skip
-    records = read(folder(names))
-    splits = data.split(records, SETTINGS)
-    groups = [set(records["group"].iloc[rows]) for rows in splits.sides().values()]
+    given = read(folder(names))
+    splits = data.split(given, SETTINGS)
+    groups = [set(given.records["group"].iloc[rows]) for rows in splits.sides().values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 20
-    assert len(splits.test) / len(records) == pytest.approx(data.SHARES["test"], abs=0.06)
-    assert len(splits.validation) / len(records) == pytest.approx(data.SHARES["validation"], abs=0.06)
-    assert sum(map(len, splits.sides().values())) == len(records)
+    assert len(splits.test) / len(given) == pytest.approx(SHARES["test"], abs=0.06)
+    assert len(splits.validation) / len(given) == pytest.approx(SHARES["validation"], abs=0.06)
+    assert sum(map(len, splits.sides().values())) == len(given)
     assert splits.clusters == ("group",)
-    for rows in (splits.train, splits.test, *halves(records, splits.validation)):
-        assert set(records["label"].iloc[rows]) == {0, 1}
-    leakage.refuse_leaks(PIPELINE, records, splits)
+    for rows in (splits.train, splits.test, *halves(given, splits.validation)):
+        assert set(given.records["label"].iloc[rows]) == {0, 1}
+    leakage.refuse_leaks(given, splits, given.about.classes)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(4, (1, 2, 1)), (6, (3, 2, 1)), (10, (6, 2, 2))])
 def test_few_speakers_still_give_two_to_validation_and_one_to_test(count, expected):
     names = [f"{word}/p{who}_nohash_{n}.wav" for word in ("go", "no") for who in range(count) for n in range(3)]
-    records = read(folder(names))
-    assert tuple(frame["group"].nunique() for frame in sides(records).values()) == expected
-    assert "BEWARE" in data.split(records, SETTINGS).rule
+    given = read(folder(names))
+    assert tuple(frame["group"].nunique() for frame in sides(given).values()) == expected
+    assert "BEWARE" in data.split(given, SETTINGS).rule
 
 
 def test_a_word_of_few_speakers_is_named_when_no_draw_serves_it():
     names = [f"go/p{who}_nohash_0.wav" for who in range(8)] + [f"no/p{who}_nohash_0.wav" for who in range(3)]
     with pytest.raises(InputError, match="Received: 3 of 'no'"):
         data.split(read(folder(names)), SETTINGS)
-    names = [f"go/{n}.wav" for n in range(30)] + [f"no/{n}.wav" for n in range(4)]
-    with pytest.raises(InputError, match=r"'no' has too few clips.*Received: 4"):
+    names = [f"go/{n}.wav" for n in range(30)] + [f"no/{n}.wav" for n in range(3)]
+    with pytest.raises(InputError, match=r"'no' is too small.*Received: 3"):
         data.split(read(folder(names, "unnamed")), SETTINGS)
 
 
 def test_the_draw_depends_neither_on_the_seed_nor_on_the_order():
-    records = read(folder(FOUR))
-    turned = records.iloc[::-1].reset_index(drop=True)
+    given = read(folder(FOUR))
+    turned = given.take(np.arange(len(given))[::-1])
     found = [
-        set(frame["group"].iloc[data.split(frame, replace(SETTINGS, seed=seed)).test])
-        for frame, seed in ((records, 0), (records, 1), (turned, 0))
+        set(one.records["group"].iloc[data.split(one, replace(SETTINGS, seed=seed)).test])
+        for one, seed in ((given, 0), (given, 1), (turned, 0))
     ]
     assert found[0] == found[1] == found[2]
 
@@ -309,115 +334,69 @@ def test_a_side_that_is_missing_is_drawn_from_train_and_test_stays_as_it_is():
     assert found["train"]["group"].nunique() == 6
 
 
-# ------------------------------------------------------------------------------------------------------------- silence
-
-
-def clips_of(records: pd.DataFrame) -> np.ndarray:
-    return np.asarray(data.decode(records, data.learn(records, SETTINGS))["clip"][np.arange(len(records))])
-
-
-def test_silence_of_each_side_is_cut_from_a_time_of_its_own():
-    """The ratio of neighbouring samples tells when they were recorded, and no gain changes it."""
-    root, length = folder(FOUR, noise_seconds=10), 10 * RATE
-    wave = np.where(np.arange(length) % 2, np.linspace(2_000, 30_000, length), -20_000)
-    (root / "_background_noise_" / "fan.wav").write_bytes(audio.wav(wave.astype(np.int16), RATE))
-    records = read(root)
-    assert records.attrs["classes"] == ["go", "no", "_silence_"]
-    clips = clips_of(records).astype(float)
-    for side, frame in sides(records).items():
-        silence = frame[frame["word"] == "_silence_"]
-        assert not silence["command"].any()
-        heard = clips[silence.index]
-        heard = heard[heard.min(axis=1) < -2_000]  # in quieter ones rounding hides the ratio
-        assert len(heard) > 0
-        ends = (heard.max(axis=1) / -heard.min(axis=1) * 20_000 - 2_000) / 28_000  # of the recording
-        low, high = data.NOISE_PARTS[side]
-        assert (ends - SAMPLES / length > low - 0.01).all()
-        assert (ends < high + 0.01).all()
-
-
-def test_pieces_of_silence_are_groups_that_never_share_a_sample():
-    names = [f"{word}/p{who}_nohash_{n}.wav" for word in ("go", "no") for who in range(20) for n in range(2)]
-    records = read(folder(names, noise_seconds=10))
-    silence = records[records["word"] == "_silence_"]
-    begins = silence["id"].str.split("/").str[2].astype(int)
-    for group, rows in begins.groupby(silence["group"]):
-        others = begins[silence["group"] != group].to_numpy()
-        assert (np.abs(others[:, None] - rows.to_numpy()) >= SAMPLES).all()
-    splits = data.split(records, SETTINGS)
-    leakage.refuse_leaks(PIPELINE, records, splits)
-    for rows in splits.sides().values():
-        counts = records["word"].iloc[rows].value_counts()
-        assert counts["_silence_"] == pytest.approx(counts["go"], abs=2)
-
-
-def test_noise_that_is_too_short_makes_no_silence_and_says_so():
-    records = read(folder(FOUR, noise_seconds=0.5))
-    assert records.attrs["classes"] == ["go", "no"]
-    assert told(records, "too short to cut _silence_")
-
-
 # ------------------------------------------------------------------------------------------------- words, voices, demo
 
 
 def test_words_held_out_are_on_no_side_and_in_no_training_batch():
     names = [f"{word}/{who}_nohash_{n}.wav" for word in ("go", "no", "bird") for who in "abcdefgh" for n in (0, 1)]
-    records = read(folder(names), non_keywords=("bird",))
-    assert records.attrs["classes"] == ["go", "no"]
-    held = (records["word"] == "bird").to_numpy()
-    assert held.sum() == 16
-    assert (records["label"][held] == -1).all()
-    assert not records["command"][held].any()
-    splits = data.split(records, SETTINGS)
-    assert not held[np.concatenate(list(splits.sides().values()))].any()
-    inputs = data.decode(records, data.learn(records, SETTINGS))
-    batches = Batches(Part(records, splits.train, inputs), 8, seed=0)
+    given = read(folder(names), non_keywords=("bird",))
+    assert given.about.classes == ("go", "no")
+    held_out = (given.records["word"] == "bird").to_numpy()
+    assert held_out.sum() == 16
+    assert (given.labelled == ~held_out).all()
+    assert (given.records["label"][held_out] == -1).all()
+    assert not given.records["command"][held_out].any()
+    splits = data.split(given, SETTINGS)
+    assert not held_out[np.concatenate(list(splits.sides().values()))].any()
+    encoded = data.encode(given, data.learn(given, SETTINGS))
+    batches = Batches(Part(given, splits.train, encoded), 8, seed=0)
     seen = {audio.digest(clip) for n in range(len(batches)) for clip in batches[n][0]["clip"]}
     assert len(seen) == len(splits.train)
-    assert not seen & set(records["digest"][held])
+    assert not seen & set(given.records["digest"][held_out])
     with pytest.raises(InputError, match=r"expected some of bird, go, no\. Received: fish"):
         read(folder(names), non_keywords=("fish",))
 
 
 def test_synthetic_voices_join_training_alone_and_speak_the_words():
-    records = read(folder(FOUR, noise_seconds=10), voices=3, seconds=0.5)
+    given = read(folder(FOUR, noise_seconds=10), voices=3, seconds=0.5)
     without = read(Path("words"), seconds=0.5)
-    made = records[records["group"].str.startswith("voice ")]
+    made = given.records[given.records["group"].str.startswith("voice ")]
     assert made["group"].nunique() == 3
     assert set(made["word"]) == {"go", "no"}
-    found, before = sides(records), sides(without)
+    found, before = sides(given), sides(without)
     assert set(made["id"]) <= set(found["train"]["id"])
     assert len(found["train"]) == len(before["train"]) + len(made)
     for side in ("validation", "test"):
         assert found[side]["id"].tolist() == before[side]["id"].tolist()
-    shown = clips_of(records)
+    shown = clips_of(given)
     spoken, _ = demo.speak(["go", "no"], demo.voices(3), demo.TAKES, RATE, RATE // 2)[::-1]
     np.testing.assert_array_equal(shown[made.index], spoken)
-    assert np.array_equal([audio.digest(clip) for clip in shown], records["digest"])
+    assert np.array_equal([audio.digest(clip) for clip in shown], given.records["digest"])
 
 
 def test_the_demo_has_voices_enough(monkeypatch):
     monkeypatch.setattr(demo, "voices", lambda count=None: [f"en-us+m{n}" for n in range(1, 9)])
-    with pytest.raises(InputError, match="the demo is made of them already"):
+    with pytest.raises(InputError, match="the demo consists of them already"):
         data.read(None, replace(SETTINGS, voices=2))
 
 
 # ------------------------------------------------------------------------------------------------- requests, features
 
 
-def test_a_request_decodes_to_what_training_saw():
-    records = read(folder(FOUR, noise_seconds=10))
-    facts = data.learn(records, SETTINGS)
-    asked = data.parse(data.request(records, facts), facts)
-    assert (asked["label"] == -1).all()
-    np.testing.assert_array_equal(data.decode(asked, facts)["clip"], clips_of(records))
-    original = [(Path("words") / name).read_bytes() for name in records["id"][: len(FOUR)]]
-    asked = data.parse(pd.DataFrame({"audio": original, "id": records["id"][: len(FOUR)]}), facts)
-    np.testing.assert_array_equal(data.decode(asked, facts)["clip"], clips_of(records)[: len(FOUR)])
+def test_a_request_is_encoded_as_training_records_are():
+    given = read(folder(FOUR, noise_seconds=10))
+    facts = data.learn(given, SETTINGS)
+    asked = data.parse(data.example(given, facts), facts)
+    assert not asked.labelled.any()
+    assert not data.encode(asked, facts).targets
+    np.testing.assert_array_equal(data.encode(asked, facts).inputs["clip"], clips_of(given))
+    original = [(Path("words") / name).read_bytes() for name in given.records["id"][: len(FOUR)]]
+    asked = data.parse(pd.DataFrame({"audio": original, "id": given.records["id"][: len(FOUR)]}), facts)
+    np.testing.assert_array_equal(data.encode(asked, facts).inputs["clip"], clips_of(given)[: len(FOUR)])
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ({"sound": [b"x"]}, "expected the column 'audio'"),
         ({"audio": ["text"]}, "row 0, column 'audio': expected the bytes"),
@@ -425,125 +404,33 @@ def test_a_request_decodes_to_what_training_saw():
         ({"audio": [sound(0), sound(1)], "id": ["a", "a"]}, "each identifier once"),
     ],
 )
-def test_a_request_with_a_fault_is_refused_by_row(table, told):
-    with pytest.raises(InputError, match=told):
-        data.parse(pd.DataFrame(table), {"sample_rate": RATE, "samples": SAMPLES, "classes": ["a", "b"]})
+def test_a_request_with_a_fault_is_refused_by_row(table, message):
+    with pytest.raises(InputError, match=message):
+        data.parse(pd.DataFrame(table), Facts(("a", "b"), RATE, SAMPLES))
 
 
 def test_records_of_other_classes_or_lengths_do_not_fit_a_network():
-    records = read(folder(FOUR))
-    facts = data.learn(records, SETTINGS)
-    for other in ({"classes": ["ant", "bee"]}, {"samples": 99}, {"sample_rate": 16_000}):
+    given = read(folder(FOUR))
+    facts = data.learn(given, SETTINGS)
+    for other in ({"classes": ("ant", "bee")}, {"samples": 99}, {"sample_rate": 16_000}):
         with pytest.raises(InputError, match=f"Expected {next(iter(other))}"):
-            data.decode(records, facts | other)
+            data.encode(given, replace(facts, **other))
 
 
-# --------------------------------------------------------------------------------------------------------- augmentation
+def test_facts_survive_json_with_what_is_learnt_after_training():
+    facts = Facts(("a", "b"), RATE, SAMPLES, notes=("n",), calibration=Calibration("temperature", slope=1.5), sure=0.7,
+                  detector=Detector(2, 0.5, 0.9))  # fmt: skip
+    assert typed_json.from_json(Facts, json.loads(json.dumps(typed_json.to_json(facts)))) == facts
 
 
-@pytest.fixture
-def train():
-    """The training part of a folder with noise, 1 s clips at 8 kHz: long enough to measure powers."""
-    settings = replace(SETTINGS, seconds=1.0)
-    records = data.read(folder(FOUR, noise_seconds=30), settings)
-    splits = data.split(records, settings)
-    return Part(records, splits.train, data.decode(records, data.learn(records, settings)))
-
-
-def test_augmentation_is_drawn_anew_for_each_clip_and_epoch_and_repeats_for_a_seed(train):
-    twice = train.take(np.zeros(6, int))
-    augment = data.augmentation(train, SETTINGS)
-
-    def epochs(seed: int) -> list[np.ndarray]:
-        batches, found = Batches(twice, 6, seed=seed, augment=augment), []
-        for _ in range(2):
-            found.append(batches[0][0]["clip"])
-            batches.on_epoch_end()
-        return found
-
-    first, second = epochs(0)
-    assert len({audio.digest(clip) for clip in [*first, *second]}) == 12
-    assert all(np.array_equal(one, other) for one, other in zip((first, second), epochs(0), strict=True))
-    assert not np.array_equal(first, epochs(1)[0])
-    assert first.dtype == np.int16
-    assert first.shape == (6, RATE)
-
-
-def test_labels_and_the_clips_themselves_stay_as_they_are(train):
-    x, y = train.x(np.arange(8)), train.labels[:8]
-    before = x["clip"].copy()
-    augmented, labels = data.augmentation(train, SETTINGS)(x, y, np.random.default_rng(0))
-    np.testing.assert_array_equal(x["clip"], before)
-    np.testing.assert_array_equal(labels, y)
-    assert not np.array_equal(augmented["clip"], before)
-
-
-def test_a_faster_clip_is_shorter_and_higher_about_its_middle():
-    time = np.arange(RATE) / RATE
-    tone = 10_000 * np.sin(2 * np.pi * 500 * time) * (np.abs(time - 0.5) < 0.25)
-    slow, fast = data.played(np.stack([tone, tone]), np.array([0.8, 1.25]), np.array([0.0, 0.1 * RATE]))
-    for clip, pitch, begin, end in ((slow, 400, 0.5 - 0.25 / 0.8, 0.5 + 0.25 / 0.8), (fast, 625, 0.4, 0.8)):
-        assert np.argmax(np.abs(np.fft.rfft(clip))) == pytest.approx(pitch, abs=2)  # Hz, for a second of sound
-        sounding = np.flatnonzero(np.abs(clip) > 100) / RATE
-        assert sounding[[0, -1]] == pytest.approx([begin, end], abs=0.002)
-
-
-@given(st.integers(-4, 4))
-def test_at_the_same_pace_a_clip_only_moves(later):
-    clip = np.arange(1, 6)
-    found = data.played(clip[None], np.ones(1), np.array([float(later)]))[0]
-    assert found.tolist() == [clip[at - later] if 0 <= at - later < 5 else 0 for at in range(5)]
-
-
-def test_clips_move_by_a_tenth_of_a_second_at_most_and_their_gain_stays_in_range(train, monkeypatch):
-    monkeypatch.setattr(data, "NOISY", 0.0)
-    monkeypatch.setattr(data, "PACE", 1.0)
-    x = {"clip": np.zeros((400, RATE), np.int16)}
-    x["clip"][:, RATE // 2] = 10_000
-    found = data.augmentation(train, SETTINGS)(x, np.zeros(400), np.random.default_rng(0))[0]["clip"]
-    moved = found.argmax(axis=1) - RATE // 2
-    assert (np.count_nonzero(found, axis=1) == 1).all()
-    assert -800 <= moved.min() < -700
-    assert 700 < moved.max() <= 800
-    gain = 20 * np.log10(found.max(axis=1) / 10_000)
-    assert -12.01 < gain.min() < -11
-    assert 5 < gain.max() < 6.01
-
-
-def test_noise_comes_at_the_wanted_ratios_for_most_clips(train, monkeypatch):
-    monkeypatch.setattr(data, "SHIFT", 0.0)
-    monkeypatch.setattr(data, "PACE", 1.0)
-    monkeypatch.setattr(data, "GAINS", (0.0, 0.0))
-    clip = 3_000 * np.sin(np.arange(RATE) / 5)
-    x = {"clip": np.tile(np.rint(clip).astype(np.int16), (1_000, 1))}
-    added = data.augmentation(train, SETTINGS)(x, np.zeros(1_000), np.random.default_rng(0))[0]["clip"] - clip
-    ratio = 10 * np.log10((clip**2).mean() / (added**2).mean(axis=1))
-    noisy = ratio < 40  # the others have the rounding alone
-    assert noisy.mean() == pytest.approx(data.NOISY, abs=0.05)
-    assert -0.1 < ratio[noisy].min() < 1
-    assert 29 < ratio[noisy].max() < 30.1
-    assert np.median(ratio[noisy]) == pytest.approx(15, abs=2)
-
-
-def test_the_noise_of_training_is_its_own_part_of_the_recordings(train, monkeypatch):
-    """A recording that is silent in its training part and loud behind it must add nothing."""
-    wave = np.zeros(30 * RATE, np.int16)
-    wave[data.noise_part(len(wave), "train").stop :] = 20_000
-    np.save("late.npy", wave)
-    train.records.attrs["noise"] = [["late", "late.npy"]]
-    monkeypatch.setattr(audio, "noise", lambda rng, count, samples, colour: np.zeros((count, samples), np.float32))
-    monkeypatch.setattr(data, "SHIFT", 0.0)
-    monkeypatch.setattr(data, "PACE", 1.0)
-    monkeypatch.setattr(data, "GAINS", (0.0, 0.0))
-    x = {"clip": np.full((300, RATE), 1_000, np.int16)}
-    found = data.augmentation(train, SETTINGS)(x, np.zeros(300), np.random.default_rng(0))[0]["clip"]
-    np.testing.assert_array_equal(found, x["clip"])
-
-
-def test_the_parts_of_a_recording_follow_one_another():
-    parts = [data.noise_part(1_001, side) for side in ("train", "validation", "test")]
-    assert [np.arange(1_001)[part].size for part in parts] == pytest.approx([600, 200, 200], abs=1)
-    assert np.concatenate([np.arange(1_001)[part] for part in parts]).tolist() == list(range(1_001))
+def test_a_network_that_starts_from_another_keeps_the_order_of_its_classes():
+    names = [f"{word}/{who}_nohash_0.wav" for word in ("go", "no", "up", "yes") for who in "abcd"]
+    given = read(folder(names), non_keywords=("yes",))
+    adopted = data.adopt(given, Facts(("up", "go"), RATE, SAMPLES))
+    assert adopted.about.classes == ("up", "go", "no")
+    words = [adopted.about.classes[label] for label in adopted.records["label"][adopted.labelled]]
+    assert words == adopted.records["word"][adopted.labelled].tolist()
+    assert (adopted.records["label"][~adopted.labelled] == -1).all()
 
 
 # ---------------------------------------------------------------------------------------------------------- real data
@@ -552,17 +439,17 @@ def test_the_parts_of_a_recording_follow_one_another():
 @pytest.mark.real
 def test_the_arabic_commands_keep_their_official_sides(real_data):
     settings = Settings()
-    records = data.read(real_data / "speech_commands" / "arabic_commands", settings)
-    splits = data.split(records, settings)
-    assert [int(records["command"].iloc[rows].sum()) for rows in splits.sides().values()] == [1440, 480, 480]
-    assert records.loc[records["command"], "group"].nunique() == 30
-    leakage.refuse_leaks(PIPELINE, records, splits)
+    given = data.read(real_data / "speech_commands" / "arabic_commands", settings)
+    splits = data.split(given, settings)
+    assert [int(given.records["command"].iloc[rows].sum()) for rows in splits.sides().values()] == [1440, 480, 480]
+    assert given.records.loc[given.records["command"], "group"].nunique() == 30
+    leakage.refuse_leaks(given, splits, given.about.classes)
 
 
 @pytest.mark.real
 def test_the_spoken_digits_split_by_their_six_speakers(real_data):
-    records = data.read(real_data / "speech_commands" / "spoken_digits", Settings())
-    splits = data.split(records, Settings())
-    assert len(records) == 3_000
-    assert [records["group"].iloc[rows].nunique() for rows in splits.sides().values()] == [3, 2, 1]
-    leakage.refuse_leaks(PIPELINE, records, splits)
+    given = data.read(real_data / "speech_commands" / "spoken_digits", Settings())
+    splits = data.split(given, Settings())
+    assert len(given) == 3_000
+    assert [given.records["group"].iloc[rows].nunique() for rows in splits.sides().values()] == [3, 2, 1]
+    leakage.refuse_leaks(given, splits, given.about.classes)

@@ -10,14 +10,14 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
-from pipelines.speech_commands import PIPELINE, Settings, data, demo
+from pipelines.speech_commands import Settings, data, demo
 
 RATE = 16_000
 FEW = ["en-us+m1", "en-us+f2", "en-us+klatt", "en-us+grandma"]
 
 
 @pytest.fixture(scope="module")
-def records(tmp_path_factory):
+def given(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("demo"))
         yield data.read(None, Settings())
@@ -124,35 +124,38 @@ def test_the_same_seed_makes_the_same_demo_and_another_one_another(monkeypatch):
     assert not np.array_equal(clips, demo.make(RATE, RATE, seed=1)[1])
 
 
-def test_the_demo_has_the_wanted_size_and_classes_and_says_that_it_is_synthetic(records):
-    assert 3_000 <= len(records) <= 4_500
-    assert records.attrs["classes"] == [*sorted(demo.COMMANDS), "_unknown_", "_silence_"]
-    assert records.loc[records["label"] == 10, "word"].nunique() >= 25
-    assert any("synthetic" in note for note in records.attrs["notes"])
-    counts = records["label"].value_counts()
+def test_the_demo_has_the_wanted_size_and_classes_and_says_that_it_is_synthetic(given):
+    assert 3_000 <= len(given) <= 4_500
+    assert given.about.classes == (*sorted(demo.COMMANDS), "_unknown_", "_silence_")
+    assert given.records.loc[given.records["label"] == 10, "word"].nunique() >= 25
+    assert any("synthetic" in note for note in given.notes)
+    counts = given.records["label"].value_counts()
     assert counts.min() > 0.9 * counts.max()
     assert not set(demo.COMMANDS + demo.OTHERS) & set(demo.UNHEARD["validation"] + demo.UNHEARD["test"])
     assert not set(demo.UNHEARD["validation"]) & set(demo.UNHEARD["test"])
 
 
-def test_the_voices_of_the_demo_are_apart_and_every_class_is_everywhere(records):
-    splits = data.split(records, Settings())
-    leakage.refuse_leaks(PIPELINE, records, splits)
-    groups = [set(records["group"].iloc[rows]) for rows in splits.sides().values()]
+def test_the_voices_of_the_demo_are_apart_and_every_class_is_everywhere(given):
+    splits = data.split(given, Settings())
+    leakage.refuse_leaks(given, splits, given.about.classes)
+    groups = [set(given.records["group"].iloc[rows]) for rows in splits.sides().values()]
     assert sum(map(len, groups)) == len(set.union(*groups))
     assert len(groups[2]) > 15
-    assert all(set(records["label"].iloc[rows]) == set(range(12)) for rows in splits.sides().values())
+    assert all(set(given.records["label"].iloc[rows]) == set(range(12)) for rows in splits.sides().values())
 
 
-def test_the_second_reading_of_the_demo_synthesises_nothing(records, monkeypatch):
-    monkeypatch.chdir(records.attrs["clips"][0].split("/data/")[0])
+def test_the_second_reading_of_the_demo_synthesises_nothing(given, monkeypatch):
+    monkeypatch.chdir(given.about.clips[0].split("/data/")[0])
     monkeypatch.setattr(demo, "Synthesiser", None)
-    assert data.read(None, Settings()).equals(records)
+    again = data.read(None, Settings())
+    assert again.records.equals(given.records)
+    assert (again.about, again.notes) == (given.about, given.notes)
 
 
-def test_the_demo_is_neither_trivial_nor_hopeless(records):
-    splits = data.split(records, Settings())
-    inputs, labels = data.decode(records, data.learn(records, Settings()))["clip"], records["label"].to_numpy()
+def test_the_demo_is_neither_trivial_nor_hopeless(given):
+    splits = data.split(given, Settings())
+    encoded, labels = data.encode(given, data.learn(given, Settings())), given.records["label"].to_numpy()
+    inputs = encoded.inputs["clip"]
     test = splits.test[splits.counted]
     learnt = LinearDiscriminantAnalysis().fit(features(inputs[splits.train]), labels[splits.train])
     assert 0.5 < learnt.score(features(inputs[test]), labels[test]) < 0.9

@@ -1,6 +1,8 @@
-"""Prices in, records out: faults told or repaired by rule, targets, an embargo, and inputs that know no future."""
+"""Prices in, records out: faults named or repaired by rule, targets, an embargo, and inputs without any future."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_stocks_baselines import facts_of
 
 from pipelines.core.contract import InputError
-from pipelines.core.data import leakage
+from pipelines.core.data import leakage, typed_json
 from pipelines.core.data.arrays import Part
-from pipelines.stocks import PIPELINE, Settings, data, features
+from pipelines.core.data.dataset import Dataset
+from pipelines.stocks import Settings, data, features
 
 WINDOW = 6
 SHORT = Settings(window=WINDOW)
@@ -32,7 +36,7 @@ def walk(days: int = 40, tickers: str = "AB", seed: int = 0) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def read(tmp_path: Path, table: pd.DataFrame, given: Settings = SHORT) -> pd.DataFrame:
+def read(tmp_path: Path, table: pd.DataFrame, given: Settings = SHORT) -> Dataset:
     table.to_csv(tmp_path / "own.csv", index=False)
     return data.read(tmp_path / "own.csv", given)
 
@@ -44,41 +48,38 @@ def refused(tmp_path: Path, table: pd.DataFrame, given: Settings = SHORT) -> str
     return str(error.value)
 
 
-def told(records: pd.DataFrame, words: str) -> str:
-    """The one note that holds these words."""
-    (note,) = [note for note in records.attrs["notes"] if words in note]
+def note_with(prices: Dataset, words: str) -> str:
+    """The one note that contains these words."""
+    (note,) = [note for note in prices.notes if words in note]
     return note
 
 
-def records_of(
-    table: pd.DataFrame, names: tuple[str, ...] = ("open", "high", "low", "close", "volume")
-) -> pd.DataFrame:
+def request_of(table: pd.DataFrame) -> Dataset:
     """Records as a request gives them, without a file."""
-    return data.parse(table, {"features": ["ticker", *names]})
+    return data.parse(table, facts_of("open", "high", "low", "close", "volume"))
 
 
-def decoded(records: pd.DataFrame, har: float = 0.5) -> dict[str, np.ndarray]:
+def encoded(prices: Dataset, har: float = 0.5) -> dict[str, np.ndarray]:
     """Every input, with coefficients that make all regressors count."""
-    tickers = ["A"]
-    names = [c for c in ("ticker", "open", "high", "low", "close", "volume") if c in records]
-    table = np.full((2, 6, 1 + len(features.LINEAR)), har).tolist()
-    found = data.decode(records, {"features": names, "tickers": tickers, "window": WINDOW, "har": table})
-    return {name: values[np.arange(len(records))] for name, values in found.items()}
+    coefficients = np.full((2, 6, 1 + len(features.LINEAR)), har)
+    facts = facts_of(*prices.about.columns[1:], tickers=("A",), window=WINDOW, har=coefficients)
+    return Part(prices, np.arange(len(prices)), data.encode(prices, facts)).x()
 
 
 # ------------------------------------------------------------------------------------------------------------- faults
 
 
-def test_clean_prices_are_read_as_they_are_and_nothing_is_told_but_dividends(tmp_path):
+def test_clean_prices_are_read_as_they_are_and_dividends_alone_are_noted(tmp_path):
     table = walk()
-    records = read(tmp_path, table)
+    prices = read(tmp_path, table)
+    records = prices.records
     assert records["id"].tolist()[:3] == ["A 2020-01-01", "B 2020-01-01", "A 2020-01-02"]
     by_ticker = records.sort_values(["ticker", "time"])
     for name in ("Open", "High", "Low", "Close", "Volume"):
         np.testing.assert_allclose(by_ticker[name.lower()], table[name])
     assert (records["adjustment"] == 1).all()
-    assert records.attrs["notes"] == ["Returns hold dividends only if the prices are adjusted for them."]
-    assert "80 daily prices of 2 tickers on 40 days, 2020-01-01 to 2020-02-25" in data.describe(records)
+    assert prices.notes == ("Returns hold dividends only if the prices are adjusted for them.",)
+    assert "80 daily prices of 2 tickers on 40 days, 2020-01-01 to 2020-02-25" in data.describe(prices)
 
 
 def spoil(column: str, value: float, *rows: int):
@@ -111,7 +112,7 @@ FAULTS = [
     (lambda table: table.drop(index=[5, 6, 50]), "3 ticker-days have no price although other tickers traded", 77),
     (lambda table: table.drop(index=range(10)), "1 of 2 tickers start later or end earlier", 70),
     (lambda table: table.drop(index=range(70, 80)), "1 of 2 tickers start later or end earlier", 70),
-    (lambda table: table.assign(Volume=0), "The volume is left out", 80),
+    (lambda table: table.assign(Volume=0), "80 rows are without a volume above 0", 80),
     (lambda table: table.assign(Sector="x"), "The column 'Sector' is not used", 80),
     (lambda table: table.drop(columns="Low"), "The column 'High' is not used", 80),
 ]
@@ -119,9 +120,10 @@ FAULTS = [
 
 @pytest.mark.parametrize(("spoiled", "sentence", "left"), FAULTS, ids=[sentence for _, sentence, _ in FAULTS])
 def test_each_fault_is_repaired_or_left_out_and_counted(tmp_path, spoiled, sentence, left):
-    records = read(tmp_path, spoiled(walk()))
-    assert told(records, sentence)
-    assert len(records) == left
+    prices = read(tmp_path, spoiled(walk()))
+    assert note_with(prices, sentence)
+    assert len(prices) == left
+    records = prices.records
     if "open" in records:
         assert (records["high"] >= records[["open", "close"]].max(axis=1)).all()
         assert (records["low"] <= records[["open", "close"]].min(axis=1)).all()
@@ -129,13 +131,13 @@ def test_each_fault_is_repaired_or_left_out_and_counted(tmp_path, spoiled, sente
 
 def test_the_later_of_two_rows_for_a_day_stands(tmp_path):
     table = repeat(walk(), 1.01)
-    records = read(tmp_path, table).set_index("id")
+    records = read(tmp_path, table).records.set_index("id")
     assert records.loc[f"A {table['Date'][7]:%Y-%m-%d}", "close"] == pytest.approx(table["Close"][80])
 
 
 def test_a_slip_in_the_low_becomes_the_lower_of_open_and_close(tmp_path):
     table = spoil("Low", 0.01, 5)(walk())
-    row = read(tmp_path, table).query("ticker == 'A'").iloc[5]
+    row = read(tmp_path, table).records.query("ticker == 'A'").iloc[5]
     assert row["low"] == pytest.approx(min(table["Open"][5], table["Close"][5]))
 
 
@@ -160,15 +162,13 @@ def test_data_that_cannot_be_used_are_refused_in_one_sentence(tmp_path, spoiled,
 
 
 @pytest.mark.parametrize("flag", ["date", "ticker"])
-def test_a_flag_that_names_no_column_is_told(tmp_path, flag):
+def test_a_flag_that_names_no_column_is_refused(tmp_path, flag):
     assert f"no column 'Datum', which --{flag} names" in refused(tmp_path, walk(), Settings(**{flag: "Datum"}))
 
 
 def test_columns_may_be_named_by_flags(tmp_path):
-    records = read(
-        tmp_path, walk().rename(columns={"Date": "When", "Ticker": "Which"}), Settings(date="When", ticker="Which")
-    )
-    assert records["ticker"].nunique() == 2
+    table = walk().rename(columns={"Date": "When", "Ticker": "Which"})
+    assert read(tmp_path, table, Settings(date="When", ticker="Which")).records["ticker"].nunique() == 2
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,20 @@ def test_columns_may_be_named_by_flags(tmp_path):
 )
 def test_usual_names_are_recognised_in_any_case(tmp_path, names):
     renamed = walk().set_axis(names.split(","), axis=1)
-    pd.testing.assert_frame_equal(read(tmp_path, renamed), read(tmp_path, walk()))
+    pd.testing.assert_frame_equal(read(tmp_path, renamed).records, read(tmp_path, walk()).records)
 
 
 @pytest.mark.parametrize("form", ["%Y%m%d", "%Y-%m-%d 16:00:00", "%Y-%m-%d 00:00:00+09:00", "%Y-%m-%dT00:00:00-05:00"])
 def test_days_are_the_local_ones_in_any_form_of_iso_8601(tmp_path, form):
-    records = read(tmp_path, walk().assign(Date=lambda table: table["Date"].dt.strftime(form)))
-    assert records["time"].tolist() == read(tmp_path, walk())["time"].tolist()
+    records = read(tmp_path, walk().assign(Date=lambda table: table["Date"].dt.strftime(form))).records
+    assert records["time"].tolist() == read(tmp_path, walk()).records["time"].tolist()
 
 
 def test_a_parquet_file_may_hold_times_with_a_zone(tmp_path):
     table = walk().assign(Date=lambda table: table["Date"].dt.tz_localize("Asia/Tokyo"))
     table.to_parquet(tmp_path / "own.parquet")
-    assert data.read(tmp_path / "own.parquet", SHORT)["time"].tolist() == read(tmp_path, walk())["time"].tolist()
+    records = data.read(tmp_path / "own.parquet", SHORT).records
+    assert records["time"].tolist() == read(tmp_path, walk()).records["time"].tolist()
 
 
 def test_a_folder_holds_a_file_for_each_ticker_with_or_without_a_column_for_it(tmp_path):
@@ -198,10 +199,10 @@ def test_a_folder_holds_a_file_for_each_ticker_with_or_without_a_column_for_it(t
     (folder / "README.md").write_text("Prices.")
     table[table["Ticker"] == "A"].drop(columns="Ticker").to_csv(folder / "A.csv", index=False)
     table[table["Ticker"] == "B"].to_parquet(folder / "b.parquet")
-    records = data.read(folder, SHORT)
-    assert told(records, "README.md is left out")
-    expected = read(tmp_path, table)
-    pd.testing.assert_frame_equal(records.drop(columns="digest"), expected.drop(columns="digest"), check_exact=False)
+    prices, expected = data.read(folder, SHORT), read(tmp_path, table)
+    assert note_with(prices, "README.md is left out")
+    assert (prices.identity == expected.identity).all()
+    pd.testing.assert_frame_equal(prices.records, expected.records, check_exact=False)
 
 
 def test_a_column_that_only_some_files_have_is_left_out_of_all(tmp_path):
@@ -209,9 +210,9 @@ def test_a_column_that_only_some_files_have_is_left_out_of_all(tmp_path):
     folder.mkdir()
     walk(tickers="A").to_csv(folder / "A.csv", index=False)
     walk(tickers="B").drop(columns="Volume").to_csv(folder / "B.csv", index=False)
-    records = data.read(folder, SHORT)
-    assert told(records, "The column 'volume' is left out: B.csv has none")
-    assert "volume" not in records
+    prices = data.read(folder, SHORT)
+    assert note_with(prices, "The column 'volume' is left out: B.csv has none")
+    assert "volume" not in prices
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):
@@ -223,15 +224,16 @@ def test_a_folder_without_tables_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("ratio", "seen"), [(2, True), (1.5, True), (10, True), (0.1, True), (1.8, False)])
-def test_an_unadjusted_split_is_adjusted_for_and_told(tmp_path, ratio, seen):
+def test_an_unadjusted_split_is_adjusted_for_and_noted(tmp_path, ratio, seen):
     table = walk(tickers="A")
-    calm = read(tmp_path, table)
+    calm = read(tmp_path, table).records
     prices = ["Open", "High", "Low", "Close"]
     table.loc[20:, prices] /= ratio
-    records = read(tmp_path, table)
+    split = read(tmp_path, table)
+    records = split.records
     jump = records["return"][20] - calm["return"][20]
     assert jump == pytest.approx(0 if seen else -np.log(ratio), abs=1e-9)
-    assert any("taken as splits" in note and "1 (A 2020-01-29)" in note for note in records.attrs["notes"]) == seen
+    assert any("taken as splits" in note and "1 (A 2020-01-29)" in note for note in split.notes) == seen
     np.testing.assert_allclose(records["return"].drop([0, 20]), calm["return"].drop([0, 20]), atol=1e-9)
     assert (records["close"][20:] < calm["close"][20:]).all() == (ratio > 1)  # prices stay as they came
 
@@ -240,18 +242,18 @@ def test_a_fall_by_half_on_a_day_as_wild_is_no_split(tmp_path):
     table = walk(tickers="A")
     table.loc[20:, ["Open", "High", "Low", "Close"]] /= 2
     table.loc[20, "High"] *= 1.2
-    records = read(tmp_path, table)
-    assert records["return"][20] < -0.6
-    assert not any("splits" in note for note in records.attrs["notes"])
+    prices = read(tmp_path, table)
+    assert prices.records["return"][20] < -0.6
+    assert not any("splits" in note for note in prices.notes)
 
 
-def test_an_adjusted_close_tells_of_dividends(tmp_path):
+def test_an_adjusted_close_includes_dividends(tmp_path):
     table = walk(tickers="A")
     factor = np.where(table.index < 20, 0.98, 1.0)
-    records = read(tmp_path, table.assign(**{"Adj Close": table["Close"] * factor}))
-    plain = read(tmp_path, table)
+    adjusted = read(tmp_path, table.assign(**{"Adj Close": table["Close"] * factor}))
+    records, plain = adjusted.records, read(tmp_path, table).records
     assert records["return"][20] == pytest.approx(plain["return"][20] - np.log(0.98))
-    assert "adj_close" in records.attrs["features"]
+    assert "adj_close" in adjusted.about.columns
     np.testing.assert_allclose(records["variance"], plain["variance"])
 
 
@@ -260,7 +262,7 @@ def test_an_adjusted_close_tells_of_dividends(tmp_path):
 
 def test_targets_equal_a_computation_by_hand(tmp_path):
     table = walk(days=60, tickers="A")
-    row = read(tmp_path, table).iloc[30]
+    row = read(tmp_path, table).records.iloc[30]
     o, c = table["Open"], table["Close"]
     v = [
         max(0.5 * np.log(high / low) ** 2 - 0.386294361 * np.log(last / first) ** 2, 1e-6)
@@ -276,30 +278,31 @@ def test_targets_equal_a_computation_by_hand(tmp_path):
 
 
 def test_rows_without_a_month_before_or_after_them_are_context(tmp_path):
-    records = read(tmp_path, walk(days=60))
-    usable = records[records["label"] >= 0]
+    records = read(tmp_path, walk(days=60)).records
+    usable = records[records["labelled"]]
     days = np.sort(records["time"].unique())
     assert usable["time"].min() == days[22]
     assert usable["time"].max() == days[-22]
-    assert set(records.loc[records["label"] < 0, "label"]) == {-1}
-    assert usable[records.attrs["targets"]].notna().all(axis=None)
+    assert records.loc[~records["labelled"], "label"].isna().all()
+    assert usable[["label", *features.TARGETS]].notna().all(axis=None)
 
 
 def test_close_prices_alone_are_judged_by_squared_returns(tmp_path):
     table = walk(days=60, tickers="A")[["Date", "Ticker", "Close"]]
-    records = read(tmp_path, table)
-    assert told(records, "Close prices alone")
+    prices = read(tmp_path, table)
+    records = prices.records
+    assert note_with(prices, "Close prices alone")
     squares = np.diff(np.log(table["Close"])) ** 2
     np.testing.assert_allclose(records["variance"][1:], np.maximum(squares, 1e-6))
     assert records["variance_5d"][30] == pytest.approx(np.maximum(squares[30:35], 1e-6).mean())
-    assert decoded(records)["past"].shape == (60, WINDOW, len(features.channels(["close"])))
+    assert encoded(prices)["past"].shape == (60, WINDOW, len(features.channels(["close"])))
 
 
 def test_a_price_that_stands_still_has_the_floor_as_its_variance(tmp_path):
     flat = walk(tickers="A").assign(Open=7, High=7, Low=7, Close=7)
-    records = read(tmp_path, flat)
-    assert (records["variance"] == 1e-6).all()
-    assert np.isfinite(decoded(records)["past"]).all()
+    prices = read(tmp_path, flat)
+    assert (prices.records["variance"] == 1e-6).all()
+    assert np.isfinite(encoded(prices)["past"]).all()
 
 
 # -------------------------------------------------------------------------------------------------------------- sides
@@ -311,16 +314,16 @@ def years(tmp_path_factory):
 
 
 def test_the_last_fifth_is_test_and_the_year_before_it_validation(years):
-    splits = data.split(years, Settings())
-    days = np.sort(years["time"].unique())
-    first = {side: years["time"].iloc[rows].min() for side, rows in splits.sides().items()}
-    last = {side: years["time"].iloc[rows].max() for side, rows in splits.sides().items()}
+    splits, time = data.split(years, Settings()), years.records["time"]
+    days = np.sort(time.unique())
+    first = {side: time.iloc[rows].min() for side, rows in splits.sides().items()}
+    last = {side: time.iloc[rows].max() for side, rows in splits.sides().items()}
     assert first["test"] == days[640]
     assert first["validation"] == days[640 - 252]
     assert last["train"] == days[640 - 252 - 22]  # its last target is of the very day before validation
     assert last["validation"] == days[640 - 22]
     assert last["test"] == days[-22]
-    assert leakage.refuse_leaks(PIPELINE, years, splits).train.tolist() == splits.train.tolist()
+    assert leakage.refuse_leaks(years, splits).train.tolist() == splits.train.tolist()
     assert sum(map(len, splits.sides().values())) + sum(splits.left_out.values()) == len(years)
     assert splits.left_out["whose targets reach into test"] == 42
 
@@ -328,15 +331,15 @@ def test_the_last_fifth_is_test_and_the_year_before_it_validation(years):
 def test_no_target_reaches_into_the_next_side_even_where_a_ticker_paused(tmp_path):
     table = walk(days=800)
     paused = table.drop(index=range(1170, 1190))  # B, around the beginning of validation
-    records = read(tmp_path, paused)
-    splits = data.split(records, Settings())
+    prices = read(tmp_path, paused)
+    splits, records = data.split(prices, Settings()), prices.records
     for before, after in ((splits.train, splits.validation), (splits.validation, splits.test)):
         assert records["known_at"].iloc[before].max() < records["time"].iloc[after].min()
 
 
-def test_the_first_day_of_test_can_be_told(years):
+def test_the_first_day_of_test_can_be_set(years):
     splits = data.split(years, Settings(test_start="2022-09-03"))  # a Saturday
-    assert years["time"].iloc[splits.test].min() == pd.Timestamp("2022-09-05")
+    assert years.records["time"].iloc[splits.test].min() == pd.Timestamp("2022-09-05")
     assert "test from 2022-09-05" in splits.rule
 
 
@@ -353,9 +356,9 @@ def test_too_short_a_period_is_refused(tmp_path):
 
 def test_intervals_resample_blocks_of_a_month(years):
     (name,) = data.split(years, Settings()).clusters
-    days = years.groupby(name)["time"].nunique()
+    days = years.records.groupby(name)["time"].nunique()
     assert (days[:-1] == 21).all()
-    assert (years.groupby("time")[name].nunique() == 1).all()
+    assert (years.records.groupby("time")[name].nunique() == 1).all()
 
 
 # ------------------------------------------------------------------------------------------------------------- inputs
@@ -372,37 +375,52 @@ def test_whatever_happens_later_changes_no_input_of_an_earlier_day(day, seed):
     changed = changed[~later | (rng.random(len(table)) < 0.7)]
     new = walk(days=60, tickers="C", seed=1)[lambda one: one["Date"] > table["Date"][day]]
     changed = pd.concat([changed, new], ignore_index=True)
-    before, after = records_of(table), records_of(changed)
+    requests = request_of(table), request_of(changed)
+    before, after = (request.records for request in requests)
     rows = before["time"] <= table["Date"][day]
     assert before["id"][rows].tolist() == after["id"][: rows.sum()].tolist()
-    one, other = decoded(before), decoded(after)
+    one, other = map(encoded, requests)
     for name in one:
         np.testing.assert_array_equal(one[name][rows], other[name][: rows.sum()], err_msg=name)
     known = rows & (before["known_at"] <= table["Date"][day])
     assert known.sum() >= 2 * (day - 20)
-    targets = [*data.TARGETS, "label"]
+    targets = [*features.TARGETS, "label"]
     count = int(rows.sum())  # rows come in order of time
     pd.testing.assert_frame_equal(before[:count][known[:count]][targets], after[:count][known[:count]][targets])
 
 
 def test_what_training_teaches_does_not_depend_on_later_days(years):
-    splits = data.split(years, SHORT)
-    later = years["time"] >= years["time"].iloc[splits.validation].min()
-    raw = data.request(years, {"features": years.attrs["features"]})
+    time, facts = years.records["time"], facts_of(*years.about.columns[1:])
+    later = time >= time.iloc[data.split(years, SHORT).validation].min()
+    raw = data.example(years, facts)
     raw.loc[later, ["high", "close"]] *= 1.5
-    changed = data.parse(raw, {"features": years.attrs["features"]})
-    changed.attrs = years.attrs
-    assert changed["variance"][later].min() > years["variance"][later].max()
-    one, other = (data.learn(r.iloc[data.split(r, SHORT).train], SHORT) for r in (years, changed))
-    assert one == other
+    changed = replace(data.parse(raw, facts), notes=years.notes)
+    assert changed.records["variance"][later].min() > years.records["variance"][later].max()
+    assert learnt(changed) == learnt(years)
+
+
+def learnt(prices: Dataset) -> data.Facts:
+    return data.learn(prices.take(data.split(prices, SHORT).train), SHORT)
+
+
+def test_facts_survive_the_way_through_json(years):
+    facts = replace(learnt(years), widening=((1.0, 2.0),) * 3)
+    assert typed_json.from_json(data.Facts, json.loads(json.dumps(typed_json.to_json(facts)))) == facts
+
+
+def test_a_volume_that_is_never_above_0_in_training_is_no_input(years):
+    volume = years.records["volume"]
+    train = years.records["time"] < years.records["time"].iloc[data.split(years, SHORT).validation].min()
+    late = learnt(replace(years, records=years.records.assign(volume=volume.mask(train))))
+    assert late.features == ("ticker", "open", "high", "low", "close")
+    assert "The volume is no input" in late.notes[-1]
+    assert learnt(years).features[-1] == "volume"
 
 
 def test_windows_equal_a_loop_over_days():
     table = walk(days=30).drop(index=[33, 34, 40])
-    records = records_of(table).sample(frac=1, random_state=0).reset_index(drop=True)
-    past = data.decode(records, {"features": ["open", "volume"], "tickers": [], "window": 6, "har": [[[0.0] * 9] * 6]})[
-        "past"
-    ]
+    records = request_of(table).records.sample(frac=1, random_state=0).reset_index(drop=True)
+    past = features.inputs(records, facts_of("open", "volume", window=6))["past"]
     names = features.channels(["open", "volume"])
     young = np.flatnonzero(records["history"] == 2)[0]  # its window begins before its ticker does
     rows = np.array([3, 50, young, 3])
@@ -435,8 +453,9 @@ def test_windows_equal_a_loop_over_days():
 
 
 def test_the_regressors_are_averages_of_a_day_a_week_and_a_month():
-    records = records_of(walk(days=40))
-    linear = dict(zip(features.LINEAR, decoded(records)["linear"].T, strict=True))
+    prices = request_of(walk(days=40))
+    records = prices.records
+    linear = dict(zip(features.LINEAR, encoded(prices)["linear"].T, strict=True))
     of_a = records["ticker"] == "A"
     logs = np.log(records["variance"].where(records["history"] > 0))
     own, market = logs[of_a].reset_index(drop=True), logs.groupby(records["time"]).mean()
@@ -450,73 +469,76 @@ def test_the_regressors_are_averages_of_a_day_a_week_and_a_month():
 
 
 def test_an_unseen_ticker_is_0():
-    assert dict(zip(["A", "B"], decoded(records_of(walk()))["ticker"][:2].tolist(), strict=True)) == {"A": 1, "B": 0}
+    assert encoded(request_of(walk()))["ticker"][:2].tolist() == [1, 0]  # of A, which is known, and of B
 
 
 # ----------------------------------------------------------------------------------------------------------- requests
 
 
 def test_a_request_with_the_history_that_it_needs_gets_the_inputs_of_training(years):
-    facts = data.learn(years.iloc[data.split(years, SHORT).train], SHORT)
-    day = years["time"].iloc[-60]
-    past = years[(years["time"] <= day)].groupby("ticker").tail(WINDOW + features.MONTH + 1)
-    asked = data.request(past, facts).sample(frac=1, random_state=0)
-    assert set(asked) == {name for name, (_, required) in data.columns(facts).items() if required}
-    records = data.parse(asked.reset_index(drop=True), facts)
-    answered = np.flatnonzero(records["score"])
-    assert records["id"][answered].tolist() == [f"{ticker} {day:%Y-%m-%d}" for ticker in "AB"]
-    rows = np.flatnonzero(years["time"] == day)
-    served, trained = data.decode(records, facts), data.decode(years, facts)
-    for name in trained:
-        np.testing.assert_allclose(served[name][answered], trained[name][rows], rtol=1e-6, atol=1e-7, err_msg=name)
+    facts, time = learnt(years), years.records["time"]
+    day = time.iloc[-60]
+    past = years.records[time <= day].groupby("ticker").tail(WINDOW + features.MONTH + 1)
+    table = data.example(replace(years, records=past), facts).sample(frac=1, random_state=0)
+    assert set(table) == {name for name, (_, required) in data.columns(facts).items() if required}
+    request = data.parse(table.reset_index(drop=True), facts)
+    wanted = np.flatnonzero(request.records["score"])
+    assert request.records["id"].iloc[wanted].tolist() == [f"{ticker} {day:%Y-%m-%d}" for ticker in "AB"]
+    assert_same_inputs(request, wanted, years, np.flatnonzero(time == day), facts)
+
+
+def assert_same_inputs(request: Dataset, wanted: np.ndarray, whole: Dataset, rows: np.ndarray, facts) -> None:
+    served = Part(request, wanted, data.encode(request, facts)).x()
+    for name, values in Part(whole, rows, data.encode(whole, facts)).x().items():
+        np.testing.assert_allclose(served[name], values, rtol=1e-6, atol=1e-7, err_msg=name)
 
 
 def test_the_context_of_a_record_is_all_that_its_forecast_reads(years):
-    splits = data.split(years, SHORT)
-    facts = data.learn(years.iloc[splits.train], SHORT)
-    inputs = data.decode(years, facts)
-    part = Part(years, splits.test[-2:], inputs)
+    splits, facts = data.split(years, SHORT), learnt(years)
+    part = Part(years, splits.test[-2:], data.encode(years, facts))
     rows = data.context(part, facts)
     assert set(part.rows) <= set(rows)
-    assert years["time"].iloc[rows].max() == part.frame["time"].max()
-    asked = data.parse(data.request(years.iloc[rows], facts), facts)
-    answered = np.flatnonzero(asked["score"])
-    assert asked["id"][answered].tolist() == part.frame["id"].tolist()
-    served = data.decode(asked, facts)
-    for name, values in part.x().items():
-        np.testing.assert_allclose(served[name][answered], values, rtol=1e-6, atol=1e-7, err_msg=name)
+    assert years.records["time"].iloc[rows].max() == part.frame["time"].max()
+    request = data.parse(data.example(years.take(rows), facts), facts)
+    wanted = np.flatnonzero(request.records["score"])
+    assert request.records["id"].iloc[wanted].tolist() == part.frame["id"].tolist()
+    assert_same_inputs(request, wanted, years, part.rows, facts)
+
+
+def rows_of_request(years: Dataset) -> tuple[pd.DataFrame, data.Facts]:
+    """The last 80 rows as a request has them, and what training learns."""
+    facts = learnt(years)
+    return data.example(years.take(np.arange(len(years) - 80, len(years))), facts).reset_index(drop=True), facts
 
 
 def test_a_request_may_say_which_rows_to_answer(years):
-    facts = data.learn(years.iloc[data.split(years, SHORT).train], SHORT)
-    asked = data.request(years.tail(80), facts).reset_index(drop=True)
-    records = data.parse(asked.assign(score=asked.index == 40), facts)
-    wanted = f"{asked['ticker'][40]} {asked['date'][40]:%Y-%m-%d}"
+    table, facts = rows_of_request(years)
+    records = data.parse(table.assign(score=table.index == 40), facts).records
+    wanted = f"{table['ticker'][40]} {table['date'][40]:%Y-%m-%d}"
     assert records["id"][records["score"]].tolist() == [wanted]
 
 
 @pytest.mark.parametrize(("row", "refusal"), [(79, True), (40, False)])
 def test_a_request_for_a_row_without_a_price_is_refused_and_other_rows_are_left_out(years, row, refusal):
-    facts = data.learn(years.iloc[data.split(years, SHORT).train], SHORT)
-    asked = data.request(years.tail(80), facts).reset_index(drop=True)
-    asked.loc[row, "high"] = np.nan
+    table, facts = rows_of_request(years)
+    table.loc[row, "high"] = np.nan
     if refusal:
         with pytest.raises(InputError, match="request, row 79, column 'high': expected a price above 0"):
-            data.parse(asked, facts)
+            data.parse(table, facts)
     else:
-        assert len(data.parse(asked, facts)) == 79
+        assert len(data.parse(table, facts)) == 79
 
 
 def test_a_request_without_a_column_of_training_is_refused(years):
-    facts = data.learn(years.iloc[data.split(years, SHORT).train], SHORT)
+    table, facts = rows_of_request(years)
     with pytest.raises(InputError, match="request: expected the column 'open'"):
-        data.parse(data.request(years.tail(9), facts).drop(columns="open"), facts)
+        data.parse(table.drop(columns="open"), facts)
 
 
 @pytest.mark.real
 def test_the_faults_of_real_prices_are_counted(real_data):
-    records = data.read(real_data / "stocks" / "djia_2006_2017", Settings())
-    assert records["ticker"].nunique() == 31
-    assert len(records) == 93_612 - 26
-    assert told(records, "a price is missing").startswith("25 rows")
-    assert not any("taken as splits" in note for note in records.attrs["notes"])
+    prices = data.read(real_data / "stocks" / "djia_2006_2017", Settings())
+    assert prices.records["ticker"].nunique() == 31
+    assert len(prices) == 93_612 - 26
+    assert note_with(prices, "a price is missing").startswith("25 rows")
+    assert not any("taken as splits" in note for note in prices.notes)

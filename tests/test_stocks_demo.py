@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
 from pipelines.stocks import PIPELINE, Settings, data, demo, features
 
 
@@ -14,18 +14,19 @@ def walks() -> pd.DataFrame:
 
 
 def test_the_indices_are_complete_and_clean():
-    records = data.read(None, Settings())
+    indices = data.read(None, Settings())
+    records = indices.records
     assert records["time"].agg(["min", "max"]).tolist() == [pd.Timestamp("1999-01-04"), pd.Timestamp("2018-12-31")]
     assert records.groupby("ticker").size().to_dict() == {"NASDAQ": 5031, "SP500": 5031}
-    assert not [note for note in records.attrs["notes"] if "left out" in note or "repaired" in note]
+    assert not [note for note in indices.notes if "left out" in note or "repaired" in note]
 
 
-def test_both_are_known_to_the_command_line_and_say_what_they_are(tmp_path):
+def test_both_are_known_to_the_command_line_and_described(tmp_path):
     for name in ("demo", "random-walk"):
-        assert sources.resolve(name, PIPELINE, tmp_path) == sources.Origin("demo", name)
+        assert downloads.resolve(name, PIPELINE, tmp_path) == downloads.Origin("demo", name)
     assert "real" in PIPELINE.demos["demo"]
     assert "simulated" in PIPELINE.demos["random-walk"]
-    assert data.read(None, Settings(data="random-walk"))["ticker"].nunique() == 10
+    assert data.read(None, Settings(data="random-walk")).records["ticker"].nunique() == 10
 
 
 def test_the_same_seed_gives_the_same_walks_and_another_seed_others(walks):
@@ -64,7 +65,7 @@ def test_open_high_low_and_close_come_from_one_path(walks):
 
 
 def test_neither_returns_nor_variances_follow_from_those_of_the_day_before(walks):
-    records = data.read(None, Settings(data="random-walk")).sort_values(["ticker", "time"])
+    records = data.read(None, Settings(data="random-walk")).records.sort_values(["ticker", "time"])
     by_ticker = records.assign(v=np.log(records["variance"])).groupby("ticker")
     for name in ("return", "v"):
         correlations = by_ticker[name].apply(lambda values: values.autocorr(1))

@@ -1,14 +1,15 @@
-"""The volatility network: begins as the linear forecast, cannot cross quantiles, is judged as it should be."""
+"""The volatility network: begins as the linear forecast, cannot cross quantiles, and its loss is right."""
 
 import keras
 import numpy as np
 import pytest
 from scipy.special import expit
+from test_stocks_baselines import facts_of
 
 from pipelines.stocks import Settings, model
 
 CHANNELS, WINDOW, TICKERS, ROWS = 10, 44, 3, 400
-EXCESS = [0.4, 0.2, 0.1]
+EXCESS = (0.4, 0.2, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def drawn() -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 @pytest.fixture
 def network(drawn) -> keras.Model:
-    return model.build({"tickers": list("ABC"), "excess": EXCESS}, Settings(), *drawn)
+    return model.build(facts_of(tickers=tuple("ABC"), excess=EXCESS), Settings(), *drawn)
 
 
 def disturbed(network: keras.Model) -> keras.Model:
@@ -97,10 +98,10 @@ def test_the_loss_equals_a_computation_by_hand():
             h = np.exp(log_h[row, place])
             expected[row] += np.log(variance[row, place] / h) ** 2 / 2 / 3
             for level, quantile in zip(model.LEVELS, quantiles[row, place], strict=True):
-                missed = (returns[row, place] - quantile) / np.sqrt(h * horizon)
-                expected[row] += (level * missed if missed > 0 else (level - 1) * missed) / 21
-    found = model.LOSS(np.concatenate([variance, returns], axis=1), outputs)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-4)
+                error = (returns[row, place] - quantile) / np.sqrt(h * horizon)
+                expected[row] += (level * error if error > 0 else (level - 1) * error) / 21
+    loss = model.LOSS(np.concatenate([variance, returns], axis=1), outputs)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(loss), expected, rtol=1e-4)
 
 
 def test_the_loss_stays_finite_where_a_network_strays():

@@ -1,4 +1,4 @@
-"""What is said of forecasts: tests, scores of quantiles, calibration, the trading check, the verdict."""
+"""Evaluation of forecasts: tests, scores of quantiles, calibration, the trading check, the verdict."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,33 +10,40 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.stats import norm
 from statsmodels.api import OLS
-from test_stocks_baselines import autoregressive, prices
+from test_stocks_baselines import autoregressive, facts_of, parsed, prices
 
 from pipelines.core.data.arrays import Part
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.evaluation.bootstrap import blocks
 from pipelines.core.review import promotion
 from pipelines.core.tasks import forecasting
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict
-from pipelines.core.training.trial import trial
-from pipelines.stocks import PIPELINE, Settings, baselines, data, report, trading
+from pipelines.core.training.scoring import score_baseline
+from pipelines.core.training.trial import Outcome, trial
+from pipelines.stocks import PIPELINE, Settings, data, report, trading
 from pipelines.stocks.model import LEVELS
+from pipelines.stocks.task import TASK, qlike
 
 SETTINGS = Settings(window=10, epochs=3, batch_size=256, learning_rate=1e-3, examples="full")
 
 
-def outcome_of(records: pd.DataFrame, settings: Settings = SETTINGS):
-    splits = data.split(records, settings)
-    return trial(PIPELINE, records, splits, settings, device.setup(settings.seed, "cpu", "float32", 1), resamplings=100)
+def outcome_of(whole: Dataset, settings: Settings = SETTINGS) -> Outcome:
+    splits = data.split(whole, settings)
+    return trial(PIPELINE, whole, splits, settings, device.setup(settings.seed, "cpu", "float32", 1), resamplings=100)
+
+
+def with_scores(outcome: Outcome, **scores: np.ndarray) -> Outcome:
+    """The outcome with other scores on test of the models that are named."""
+    part = outcome.parts["test"]
+    other = {name: score_baseline(lambda _, values=values: values, part, TASK) for name, values in scores.items()}
+    return replace(outcome, models={**outcome.models, **other})
 
 
 @pytest.fixture(scope="module")
 def planted():
     """A trial on simulated tickers whose volatility can be forecast."""
-    names = ["ticker", "open", "high", "low", "close"]
-    records = data.parse(prices(autoregressive(4, 1_600, 0), 0), {"features": names})
-    records.attrs = {"targets": data.TARGETS, "features": names, "notes": []}
-    return outcome_of(records.drop(columns="score"))
+    return outcome_of(parsed(prices(autoregressive(4, 1_600, 0), 0)))
 
 
 # -------------------------------------------------------------------------------------------------- tests of forecasts
@@ -101,10 +108,10 @@ def outputs_of(log_variance: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
 def test_scores_are_variances_and_quantiles_widened_about_the_median():
     quantiles = np.broadcast_to(np.arange(7.0), (2, 3, 7))
     outputs = outputs_of(np.full((2, 3), np.log(4.0)), quantiles)
-    facts = {"excess": [0.0, np.log(2), np.log(3)]}
-    assert report.scores(outputs, facts)[0, :3] == pytest.approx([4, 8, 12])
-    assert report.scores(outputs, facts)[0, 3:10] == pytest.approx(np.arange(7))
-    widened = report.scores(outputs, facts | {"widening": [[2, 1, 1, 1, 1, 1, 2]] * 3})[0, 3:10]
+    facts = facts_of(excess=(0.0, np.log(2), np.log(3)))
+    assert TASK.scores(outputs, facts)[0, :3] == pytest.approx([4, 8, 12])
+    assert TASK.scores(outputs, facts)[0, 3:10] == pytest.approx(np.arange(7))
+    widened = TASK.scores(outputs, replace(facts, widening=((2, 1, 1, 1, 1, 1, 2),) * 3))[0, 3:10]
     assert widened == pytest.approx([-3, 1, 2, 3, 4, 5, 9])
 
 
@@ -114,28 +121,36 @@ def test_intervals_that_are_too_narrow_are_widened_and_none_is_narrowed(true, ex
     quantiles = np.tile(norm.ppf(LEVELS), (40_000, 3, 1))
     outputs = outputs_of(np.zeros((40_000, 3)), quantiles)
     part = SimpleNamespace(labels=np.concatenate([np.ones((40_000, 3)), true * rng.normal(size=(40_000, 3))], axis=1))
-    facts = {"excess": [0.0] * 3} | report.calibrate(outputs, part, SETTINGS)
-    assert np.array(facts["widening"])[:, [0, 1, 5, 6]] == pytest.approx(expected, rel=0.08)
+    facts = TASK.calibrate(lambda _: outputs, part, SETTINGS, facts_of())
+    assert np.array(facts.widening)[:, [0, 1, 5, 6]] == pytest.approx(expected, rel=0.08)
     fresh = true * rng.normal(size=(40_000, 3))
-    widened = report.scores(outputs, facts)[:, 3:].reshape(-1, 3, 7)
+    widened = TASK.scores(outputs, facts)[:, 3:].reshape(-1, 3, 7)
     assert (np.diff(widened, axis=-1) > 0).all()
     for coverage in (0.8, 0.95):
-        held = forecasting.inside(fresh, widened, LEVELS, coverage).mean(axis=0)
-        assert (held > coverage - 0.02).all()
+        observed = forecasting.inside(fresh, widened, LEVELS, coverage).mean(axis=0)
+        assert (observed > coverage - 0.02).all()
         if true > 1:
-            assert (held < coverage + 0.02).all()
+            assert (observed < coverage + 0.02).all()
 
 
 def test_the_headline_is_the_pooled_ratio_of_qlike_to_har(planted):
     part, name = planted.headline, "qlike_ratio_har_5d"
-    metric = report.metrics(part)[name]
+    metric = TASK.metrics(planted.facts)[name]
     variance = part.labels[:, 1]
-    loss = {m: baselines.qlike(variance, planted.baselines[m][:, 1]) for m in ("har", "ewma")}
+    loss = {m: qlike(variance, planted.baselines[m][:, 1]) for m in ("har", "ewma")}
     weights = np.random.default_rng(0).integers(0, 3, len(part)).astype(float)
     expected = (weights @ loss["ewma"]) / (weights @ loss["har"])
-    assert metric(part.labels, planted.baselines["ewma"])(weights) == pytest.approx(expected)
-    assert metric(part.labels, planted.baselines["har"])(weights) == pytest.approx(1)
-    assert planted.bootstrap.values["har", name] == pytest.approx(1)
+    assert metric(planted.models["ewma"].measures)(weights) == pytest.approx(expected)
+    assert metric(planted.models["har"].measures)(weights) == pytest.approx(1)
+    assert planted.resampled.values["har", name] == pytest.approx(1)
+
+
+def test_measures_of_a_row_depend_on_that_row_alone(planted):
+    part = planted.parts["test"]
+    rows = np.array([7, 300, 2])
+    some = TASK.measures(planted.scores[rows], part.take(rows))
+    for name, values in planted.models["network"].measures.items():
+        np.testing.assert_array_equal(some[name], values[rows], name)
 
 
 # ------------------------------------------------------------------------------------------------- verdict and report
@@ -151,7 +166,7 @@ def test_a_planted_volatility_is_forecast_better_than_by_the_mean(planted):
     assert (behind.high < 0) == (tested.p < 0.01)
     gates = promotion.gates(planted)
     assert gates[0].deficit == behind
-    assert gates[0].state == "holds"
+    assert gates[0].state == "passed"
     assert "Nothing could be forecast" not in " ".join(report.remarks(planted))
     assert "not advice" in " ".join(report.remarks(planted))
 
@@ -164,33 +179,31 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
     assert {"coverage_80_1d", "coverage_95_5d", "crps_skill_21d", "pinball_1d"} <= set(numbers)
     assert np.isfinite(list(numbers.values())).all()
     assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure}
-    against = dict(items)["loss less that of the baselines"]
+    against = dict(items)["loss relative to the baselines"]
     assert set(against["against"]) == {"constant", "har", "har_market", "har_pooled", "garch", "trees"}
     assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
     assert (against["all days, %"] <= against.filter(like="%").max(axis=1)).all()
 
 
-def test_gates_tell_the_level_of_their_intervals(planted):
+def test_gates_name_the_level_of_their_intervals(planted):
     (first, _) = promotion.gates(planted)
-    assert str(first).endswith("at 98 %")
+    assert "] at 98 %" in str(first)
     assert promotion.frame([first])["level"].tolist() == [0.98]
-    assert "at" not in str(planted.bootstrap.interval("network", "qlike_ratio_har_1d"))
+    assert "at" not in str(planted.resampled.interval("network", "qlike_ratio_har_1d"))
 
 
 def test_decisions_of_a_request_equal_those_of_the_run(planted):
     """From the rows of a history alone, the forecasts of its last day."""
-    cut = planted.parts["test"].rows[300]
-    time = planted.parts["test"].records["time"].iloc[cut]
-    history = planted.parts["test"].records
-    history = history[history["time"] <= time]
-    parsed = data.parse(data.request(history, planted.facts).sample(frac=1, random_state=0), planted.facts)
-    rows = np.flatnonzero(parsed["score"])
-    assert len(rows) == 4
-    part = Part(parsed, rows, data.decode(parsed, planted.facts))
-    served = report.decide(predict(planted.network, part), planted.facts, part)
     test = planted.parts["test"]
+    time = test.frame["time"].iloc[300]
+    history = data.example(test.data.take(test.records["time"] <= time), planted.facts)
+    request = data.parse(history.sample(frac=1, random_state=0), planted.facts)
+    rows = np.flatnonzero(request.records["score"])
+    assert len(rows) == 4
+    part = Part(request, rows, data.encode(request, planted.facts))
+    served = TASK.decide(predict(planted.network, part), planted.facts, part)
     here = (test.frame["time"] == time).to_numpy()
-    own = report.decide(planted.outputs[here], planted.facts, test.take(here))
+    own = TASK.decide(planted.outputs[here], planted.facts, test.take(here))
     assert (served["error"] == "").all()
     pd.testing.assert_frame_equal(served, own, rtol=1e-4)
     quantiles = served[[c for c in served if c.startswith("return_5d")]].to_numpy()
@@ -199,9 +212,9 @@ def test_decisions_of_a_request_equal_those_of_the_run(planted):
 
 
 def test_a_day_with_too_short_a_history_gets_an_error_in_place_of_a_forecast(planted):
-    records = data.parse(prices(autoregressive(1, 10, 0), 0), planted.facts)
-    part = Part(records, np.array([9]), data.decode(records, planted.facts))
-    decided = report.decide(predict(planted.network, part), planted.facts, part)
+    request = data.parse(prices(autoregressive(1, 10, 0), 0), planted.facts)
+    part = Part(request, np.array([9]), data.encode(request, planted.facts))
+    decided = TASK.decide(predict(planted.network, part), planted.facts, part)
     assert decided["error"].iloc[0].startswith("fewer than 22 days")
     assert decided.drop(columns="error").isna().all(axis=None)
 
@@ -238,8 +251,7 @@ def test_forecasts_are_traded_at_the_next_open_and_later_days_change_nothing_bef
 
     frame, scores = planted.parts["test"].frame, planted.scores.copy()
     scores[(frame["time"] >= days[50]).to_numpy(), 0] *= 4
-    changed = SimpleNamespace(**(vars(planted) | {"scores": scores}))
-    _, other = trading.holdings(changed)
+    _, other = trading.holdings(with_scores(planted, network=scores))
     assert np.array_equal(other["network"][:50], wanted["network"][:50])
     assert (other["network"][50] < wanted["network"][50]).any()  # row 50 is the day after days[50]
     paths = [trading.simulate(prices.to_numpy(), shares["network"], 0.0005).wealth for shares in (wanted, other)]
@@ -266,28 +278,27 @@ def test_sharpe_ratios_and_their_intervals():
 @pytest.mark.slow
 def test_random_walks_are_refused_and_the_verdict_says_that_nothing_could_be_forecast():
     """As `--data random-walk` decides, without the record, and after fewer epochs: there is nothing to be learnt."""
-    refused, told = 0, 0
+    refused, flat = 0, 0
     for seed in range(20):
         keras.utils.clear_session()
         settings = Settings(data="random-walk", seed=seed, epochs=4)
         outcome = outcome_of(data.read(None, settings), settings)
         refused += promotion.decide(outcome, None, None).kind == "refused"
-        told += "Nothing could be forecast" in report.remarks(outcome)[0]
+        flat += "Nothing could be forecast" in report.remarks(outcome)[0]
     assert refused >= 19
-    assert told >= 19
+    assert flat >= 19
 
 
 def test_where_the_mean_is_not_beaten_the_verdict_says_so_and_promotion_is_refused(planted):
-    """A network that says the mean is undecided against it, which is not enough."""
-    constant = np.column_stack([planted.baselines["constant"], planted.scores[:, 3:]])
-    flat = dict.fromkeys(planted.baselines, planted.baselines["constant"])
-    same = replace(planted, scores=constant, baselines=flat)
+    """A network that forecasts the mean is undecided against it, which is not enough."""
+    mean = planted.baselines["constant"]
+    alone = with_scores(planted, network=np.column_stack([mean, planted.scores[:, 3:]]))
+    same = with_scores(alone, **dict.fromkeys(planted.baselines, mean))
     decision = promotion.decide(same, None, None)
     assert [gate.deficit.value for gate in decision.gates] == [0, 0]
-    assert decision.gates[0].state == "missed"
+    assert decision.gates[0].state == "failed"
     assert decision.kind == "refused"
     assert report.remarks(same)[0].startswith("**Nothing could be forecast:**")
-    alone = replace(planted, scores=constant)
     assert report.remarks(alone)[0].startswith("**Nothing could be forecast by the network:**")
 
 

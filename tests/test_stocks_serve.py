@@ -23,13 +23,13 @@ def trained(tmp_path_factory):
     return folder, table
 
 
-def assert_equals_the_run(told: pd.DataFrame, folder) -> None:
-    logged = predictions(folder).set_index("id").loc[told["id"]]
-    volatility = told[["volatility_1d", "volatility_5d", "volatility_21d"]].to_numpy(float)
-    quantiles = told[[c for c in told if c.startswith("return_")]].to_numpy(float)
+def assert_equals_the_run(answered: pd.DataFrame, folder) -> None:
+    logged = predictions(folder).set_index("id").loc[answered["id"]]
+    volatility = answered[["volatility_1d", "volatility_5d", "volatility_21d"]].to_numpy(float)
+    quantiles = answered[[c for c in answered if c.startswith("return_")]].to_numpy(float)
     np.testing.assert_allclose(volatility, np.sqrt(252 * logged[VARIANCES].to_numpy()), rtol=1e-4)
     np.testing.assert_allclose(quantiles, logged[QUANTILES].to_numpy(), rtol=1e-3, atol=1e-6)
-    assert (told["error"] == "").all()
+    assert (answered["error"] == "").all()
 
 
 def test_the_input_example_of_the_loaded_model_is_answered_as_in_the_run(trained, monkeypatch):
@@ -37,9 +37,9 @@ def test_the_input_example_of_the_loaded_model_is_answered_as_in_the_run(trained
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlruns' / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/stocks/1")
-    told = model.predict(model.input_example)
-    assert told["id"].tolist() == predictions(folder)["id"].tail(3).tolist()
-    assert_equals_the_run(told, folder)
+    answered = model.predict(model.input_example)
+    assert answered["id"].tolist() == predictions(folder)["id"].tail(3).tolist()
+    assert_equals_the_run(answered, folder)
 
 
 def test_served_prices_get_the_forecasts_of_the_run_and_faults_one_sentence(trained):
@@ -47,9 +47,9 @@ def test_served_prices_get_the_forecasts_of_the_run_and_faults_one_sentence(trai
     days = predictions(folder)["id"].str.split().str[1].unique()
     wanted = table["date"].isin(pd.to_datetime(days[-20:]))
     with served(folder, "stocks") as address:
-        told = answers(address, table.assign(score=wanted))
-        assert len(told) == 60
-        assert_equals_the_run(told, folder)
+        answered = answers(address, table.assign(score=wanted))
+        assert len(answered) == 60
+        assert_equals_the_run(answered, folder)
         fault = asked(address, table.tail(100).drop(columns="high"))
         assert fault.status_code == 400
         assert "high" in fault.json()["message"]

@@ -1,11 +1,9 @@
 """The commands with a real MLflow server over HTTP, also while it is away."""
 
-import contextlib
 import os
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +15,8 @@ import requests
 from pipelines.core.commands import evaluate, predict, send, train, versions
 from pipelines.core.contract import InputError, Settings, UnrecordedError, discover
 from pipelines.core.review import record
-from pipelines.core.store import registry, tracking
+from pipelines.core.store import champions, registry, tracking
+from tests.processes import BOUND, wait_until
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
 GOOD = Settings(epochs=5, learning_rate=0.02, batch_size=128)
@@ -44,12 +43,14 @@ class Server:
         log = (self.folder / "server.log").open("a")
         # In a session of its own, so that its workers end with it.
         self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        for _ in range(600):
-            assert self.process.poll() is None, (self.folder / "server.log").read_text()
-            with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{self.address}/health", timeout=5).ok:
-                    return
-            time.sleep(0.2)
+        wait_until(self.is_healthy, "starting the MLflow server")
+
+    def is_healthy(self) -> bool:
+        assert self.process.poll() is None, (self.folder / "server.log").read_text()
+        try:
+            return requests.get(f"{self.address}/health", timeout=BOUND).ok
+        except requests.RequestException:
+            return False
 
     def stop(self) -> None:
         if self.process.poll() is None:
@@ -74,7 +75,7 @@ def server(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(server, monkeypatch, capsys):
     train.train(PIPELINE, WEAK)
-    assert registry.champion("blobs-demo").number == 1
+    assert champions.current("blobs-demo").number == 1
     log_epoch, attempts = tracking.log_epoch, []
 
     def interrupted(epoch, figures):
@@ -111,7 +112,7 @@ def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(se
     assert [point.step for point in client.get_metric_history(kept.stem, "val/loss")] == [1, 2, 3, 4, 5]
     files = {file.path for file in client.list_artifacts(kept.stem)}
     assert {"report.html", "manifest.parquet", "test_predictions.parquet", "figures"} <= files
-    assert registry.champion("blobs-demo").number == 2
+    assert champions.current("blobs-demo").number == 2
     assert not list(Path().rglob("*.db"))
 
 
@@ -135,7 +136,7 @@ def test_a_server_that_goes_away_before_or_after_the_training_is_told_in_a_sente
     with pytest.raises(UnrecordedError, match="this run is not all recorded"):
         train.train(PIPELINE, WEAK)
     server.start()
-    assert registry.champion("blobs-demo").number == 1, "all but the end of its run was recorded"
+    assert champions.current("blobs-demo").number == 1, "all but the end of its run was recorded"
 
 
 @pytest.mark.slow
@@ -151,7 +152,7 @@ def test_every_command_works_with_a_server_as_with_a_store_of_ones_own(server, c
     versions.history(PIPELINE)
     assert "champion by a person: To see that it works." in capsys.readouterr().out
     versions.promote(PIPELINE, rollback=True)
-    assert registry.champion("blobs-demo").number == 1
+    assert champions.current("blobs-demo").number == 1
     table = PIPELINE.demo.make(1).assign(subject=lambda rows: rows["subject"] + 10_000)
     table.to_csv("new.csv", index=False)
     evaluate.evaluate(PIPELINE, data="new.csv", name="blobs-demo")

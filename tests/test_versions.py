@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from pipelines.core.commands import send, train, versions
 from pipelines.core.contract import InputError, Settings, UnrecordedError, discover
 from pipelines.core.review import promotion, record
-from pipelines.core.store import registry
+from pipelines.core.store import champions, registry
 
 PIPELINE = replace(discover("toys")["blobs"], gates=())
 GOOD = Settings(epochs=3, learning_rate=0.02, batch_size=128)
@@ -27,8 +27,8 @@ def registered(store):
         version = registry.Version.of(store.create_model_version("blobs", "nowhere", run_id))
         tags = {"data": "may", "headline": "roc_auc 0.81 [0.79, 0.83]", "decision": decision, "decided_by": "rule"}
         made.append(registry.tag_version(version, tags))
-    registry.crown(made[0])
-    registry.crown(made[1])
+    champions.set_champion(made[0])
+    champions.set_champion(made[1])
     registry.tag_version(made[1], {"verdict": "better", "compared_with": "1"})
     return made
 
@@ -51,7 +51,7 @@ def test_history_shows_each_version_newest_first_with_what_was_decided(registere
 def test_a_person_promotes_with_a_reason_that_is_written_down(registered, capsys, monkeypatch):
     versions.promote(PIPELINE, version=3, why="Fewer false alarms on Sundays.")
     assert "Version 3 of blobs is champion now instead of version 2" in capsys.readouterr().out
-    promoted = registry.champion("blobs")
+    promoted = champions.current("blobs")
     assert promoted.number == 3
     assert promoted.tags["decided_by"] == "person"
     assert promoted.tags["reason"] == "Fewer false alarms on Sundays."
@@ -76,7 +76,7 @@ def test_a_person_promotes_with_a_reason_that_is_written_down(registered, capsys
 def test_a_promotion_that_makes_no_sense_is_refused_and_changes_nothing(registered, asked, told):
     with pytest.raises(InputError, match=told):
         versions.promote(PIPELINE, **asked)
-    assert registry.champions("blobs") == [1, 2]
+    assert champions.history("blobs") == [1, 2]
 
 
 def test_rolling_back_twice_goes_back_two_and_marks_what_was_left(registered, capsys):
@@ -101,20 +101,20 @@ def test_who_finishes_second_is_compared_with_who_finished_first(store, monkeypa
     train.train(PIPELINE, WEAK)
     train.train(PIPELINE, GOOD)
     first, second = (registry.find("blobs-demo", number) for number in "12")
-    registry.crown(first)
+    champions.set_champion(first)
     decide, kinds = promotion.decide, []
 
     def interrupted(outcome, version, champion, looks):
         decision = decide(outcome, version, champion, looks)
         kinds.append((champion.number, decision.kind))
         if len(kinds) == 1:
-            registry.crown(second)
+            champions.set_champion(second)
         return decision
 
     monkeypatch.setattr(promotion, "decide", interrupted)
     train.train(PIPELINE, replace(GOOD, seed=1))
     assert kinds == [(1, "champion"), (2, "challenger")]
-    assert registry.champion("blobs-demo").number == 2
+    assert champions.current("blobs-demo").number == 2
     tags = registry.find("blobs-demo", "3").tags
     assert (tags["decision"], tags["verdict"], tags["compared_with"]) == ("challenger", "equal", "2")
 
@@ -134,7 +134,7 @@ def test_a_training_that_the_store_does_not_take_is_kept_and_sent_once(store, mo
     with pytest.raises(UnrecordedError, match=r"the disk is full.*roc_auc 0\..*pipelines send blobs"):
         train.train(PIPELINE, GOOD)
     (kept,) = tmp_path.glob("mlruns/pending/blobs/*")
-    assert registry.champion("blobs-demo") is None
+    assert champions.current("blobs-demo") is None
     broken.clear()
     send.send(PIPELINE)
     assert not kept.exists()
@@ -142,7 +142,7 @@ def test_a_training_that_the_store_does_not_take_is_kept_and_sent_once(store, mo
     assert (found.info.status, found.info.run_id) == ("FINISHED", kept.stem)
     assert [point.step for point in store.get_metric_history(kept.stem, "val/loss")] == [1, 2, 3]
     (version,) = registry.versions("blobs-demo")
-    assert registry.champion("blobs-demo").number == version.number == 1
+    assert champions.current("blobs-demo").number == version.number == 1
     assert version.tags["decision"] == found.data.tags["decision"] == "champion"
 
 
@@ -164,7 +164,7 @@ def test_a_kept_training_makes_a_run_of_its_own_where_the_store_has_none_and_onl
             send.send(PIPELINE)
     monkeypatch.setattr("pipelines.core.store.tracking.holds", lambda run_id: False)
     send.send(PIPELINE)
-    sent = registry.champion("blobs-demo").run_id
+    sent = champions.current("blobs-demo").run_id
     assert sent != begun.info.run_id
     assert [point.step for point in store.get_metric_history(sent, "val/loss")] == [1, 2, 3]
     assert store.get_run(sent).data.params["epochs"] == "3"

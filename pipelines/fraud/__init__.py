@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from pipelines.core import contract
-from pipelines.core.contract import Gate, Metric, Pipeline, Source
+from pipelines.core.contract import Gate, Metric, Pipeline
+from pipelines.fraud.sources import SOURCES
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,5 @@ PIPELINE = Pipeline(
     settings=Settings,
     headline=Metric("average_precision", short="AP"),
     gates=(Gate("logistic_regression"), Gate("trees", margin=0.01)),
-    sources={
-        "creditcard": Source(
-            url="https://storage.googleapis.com/download.tensorflow.org/data/creditcard.csv",
-            checksum="",  # none is published; rows and frauds are counted after reading
-            size=0,
-            licence="DbCL 1.0",
-            citation="Dal Pozzolo, Caelen, Johnson and Bontempi (2015), Calibrating probability with undersampling for "
-            "unbalanced classification; Worldline and the Machine Learning Group of ULB",
-        )
-    },
+    sources=SOURCES,
 )

@@ -14,13 +14,19 @@ convolutional networks), because frauds show in conjunctions: online and dear an
 network.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import keras
 import numpy as np
 from keras import KerasTensor, layers, ops
 from sklearn.tree import DecisionTreeClassifier
 
-from pipelines.core.contract import Settings
-from pipelines.fraud.history import CATEGORIES, CHANNELS, LATEST, PAYMENT, STEPS, entities
+from pipelines.fraud import Settings
+from pipelines.fraud.data import Encoding, Facts
+from pipelines.fraud.history import CATEGORIES, CHANNELS, LATEST, PAYMENT, STEPS
 
 LOSS = keras.losses.BinaryCrossentropy()
 
@@ -33,27 +39,22 @@ FARTHEST = 5.0  # standard deviations from the mean, beyond which a number is ta
 MINUTE = 1 / 1440  # days
 
 
-def adapt(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> dict:
-    """What the encoding learns from some training payments, as JSON; arguments as for `build`.
-
-    Returns:
-        `encoding`: the places of the columns that tell something, the `edges` of each, which of these are ever
-        `missing`, and the `sizes` of the categories' embeddings.
-    """
+def adapt(facts: Facts, settings: Settings, x: Mapping[str, np.ndarray], y: np.ndarray) -> Facts:
+    """The facts with the `encoding` that some training payments teach; arguments as for `build`."""
     values = ops.convert_to_numpy(_columns(x, facts))
     edges = _edges(values, y, settings.bins)
     telling = [place for place, found in enumerate(edges) if len(found)] or list(range(len(edges)))
-    return {
-        "encoding": {
-            "columns": telling,
-            "edges": [edges[place].tolist() for place in telling],
-            "missing": np.flatnonzero(np.isnan(values[:, telling]).any(axis=0)).tolist(),
-            "sizes": [min(16, len(seen)) for seen in facts["categorical"].values()],
-        }
-    }
+    missing = np.flatnonzero(np.isnan(values[:, telling]).any(axis=0))
+    encoding = Encoding(
+        columns=tuple(telling),
+        edges=tuple(tuple(edges[place].tolist()) for place in telling),
+        missing=tuple(missing.tolist()),
+        sizes=tuple(min(16, len(seen)) for seen in facts.categorical.values()),
+    )
+    return replace(facts, encoding=encoding)
 
 
-def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+def build(facts: Facts, settings: Settings, x: Mapping[str, np.ndarray], y: np.ndarray) -> keras.Model:
     """The network: inputs as `history.inputs` gives them, one output (n, 1), the probability of fraud.
 
     Args:
@@ -62,21 +63,23 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
         x: inputs of some training payments by name, whose means and deviations standardise the numbers.
         y: their labels, 0 or 1, (n,); not used.
     """
+    encoding, entities = facts.encoding, facts.roles.tracked
+    assert encoding is not None
     inputs = {PAYMENT: keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)}
-    inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities(facts)}
-    encoding, columns = facts["encoding"], _columns(inputs, facts)
-    telling = np.array(encoding["columns"])
-    columns, values = ops.take(columns, telling, axis=1), ops.convert_to_numpy(_columns(x, facts))[:, telling]
-    edges = [np.array(found) for found in encoding["edges"]]
-    found = [_standardised(columns, values), _passed(columns, edges), _missing(columns, encoding["missing"])]
-    if facts["categorical"]:
-        codes = inputs[CATEGORIES] = keras.Input((len(facts["categorical"]),), name=CATEGORIES, dtype="int32")
-        for column, seen in enumerate(facts["categorical"].values()):
-            found.append(layers.Embedding(len(seen) + 1, encoding["sizes"][column])(codes[:, column]))
-    found = ops.concatenate(found, axis=-1)
-    gated = layers.Dense(settings.width)(found) * layers.Dense(settings.width, activation="sigmoid")(found)
+    inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities}
+    telling = np.array(encoding.columns)
+    columns = ops.take(_columns(inputs, facts), telling, axis=1)
+    values = ops.convert_to_numpy(_columns(x, facts))[:, telling]
+    edges = [np.array(thresholds) for thresholds in encoding.edges]
+    parts = [_standardised(columns, values), _passed(columns, edges), _missing(columns, encoding.missing)]
+    if facts.categorical:
+        codes = inputs[CATEGORIES] = keras.Input((len(facts.categorical),), name=CATEGORIES, dtype="int32")
+        for column, (seen, size) in enumerate(zip(facts.categorical.values(), encoding.sizes, strict=True)):
+            parts.append(layers.Embedding(len(seen) + 1, size)(codes[:, column]))
+    encoded = ops.concatenate(parts, axis=-1)
+    gated = layers.Dense(settings.width)(encoded) * layers.Dense(settings.width, activation="sigmoid")(encoded)
 
-    towers = [gated, *(_read(inputs[entity], settings.width // 4) for entity in entities(facts))]
+    towers = [gated, *(_read(inputs[entity], settings.width // 4) for entity in entities)]
     hidden = ops.concatenate([layers.Dropout(settings.dropout)(tower) for tower in towers], axis=-1)
     for _ in range(settings.depth - 1):
         hidden = layers.Dropout(settings.dropout)(layers.Dense(settings.width, activation="relu")(hidden))
@@ -84,10 +87,10 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
     return keras.Model(inputs, probability, name="fraud")
 
 
-def _columns(inputs: dict, facts: dict) -> KerasTensor:
+def _columns(inputs: Mapping[str, KerasTensor | np.ndarray], facts: Facts) -> KerasTensor:
     """The payment's columns and the very latest events of each entity side by side, (n, columns)."""
     width = LATEST * (len(CHANNELS) - 1)
-    latest = [ops.reshape(inputs[entity][:, -LATEST:, 1:], (-1, width)) for entity in entities(facts)]
+    latest = [ops.reshape(inputs[entity][:, -LATEST:, 1:], (-1, width)) for entity in facts.roles.tracked]
     return ops.concatenate([inputs[PAYMENT], *latest], axis=1)
 
 
@@ -107,7 +110,7 @@ def _passed(columns: KerasTensor, edges: list[np.ndarray]) -> KerasTensor:
     return ops.cast(passed, "float32")
 
 
-def _missing(columns: KerasTensor, places: list[int]) -> KerasTensor:
+def _missing(columns: KerasTensor, places: Sequence[int]) -> KerasTensor:
     """Whether a value is missing, 0 or 1, for each of the columns at these places."""
     return ops.cast(ops.isnan(ops.take(columns, np.array(places, int), axis=1)), "float32")
 

@@ -6,18 +6,25 @@ the label of an event only if `event time + delay <= time`, which is a property 
 fixed-point integers: what an event sees does not depend on other rows, not even in the last bit.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from pipelines.fraud.data import Facts
 
 WINDOWS = {"1 hour": 1 / 24, "1 day": 1, "7 days": 7, "30 days": 30, "90 days": 90}
 """Spans over which an entity's past is summed up, in days, ascending; the longest bounds the memory, so that no feature
 drifts."""
 LONGEST = "90 days"
 DAY = 86_400_000_000  # microseconds
+UNKNOWN, LEGITIMATE, FRAUD = 0, 1, 2
 
 BLOCK = 8_192
 """Rows for which something is computed at once, so that it stays in the processor's cache."""
@@ -59,12 +66,25 @@ class Timeline:
         return before + 1
 
 
+class Labels:
+    """The labels of payments: views of the columns `labelled` and `label` of the records."""
+
+    def __init__(self, records: pd.DataFrame) -> None:
+        self.labelled, self.code = records["labelled"].to_numpy(bool), records["label"].to_numpy(np.int8)
+
+    def state(self, rows: np.ndarray) -> np.ndarray:
+        """UNKNOWN, LEGITIMATE or FRAUD for each of the rows, int8."""
+        state = self.labelled[rows].astype(np.int8)
+        state[(state == LEGITIMATE) & (self.code[rows] == 1)] = FRAUD
+        return state
+
+
 class Events(Timeline):
     """A timeline with labels and amounts.
 
     Attributes:
         delay: days until a label is known.
-        label: int8 (n,), -1 unknown.
+        state: int8 (n,), UNKNOWN, LEGITIMATE or FRAUD.
         frauds, legitimate: the events so labelled.
         spent, stolen: int64 (n + 1,) and (frauds + 1,), fixed-point sums of the first amounts, of all and of frauds.
             Differences are exact even past 2^63.
@@ -73,12 +93,12 @@ class Events(Timeline):
     """
 
     def __init__(
-        self, order: np.ndarray, time: np.ndarray, code: np.ndarray, label: np.ndarray, amount: np.ndarray, delay: float
+        self, order: np.ndarray, time: np.ndarray, code: np.ndarray, labels: Labels, amount: np.ndarray, delay: float
     ) -> None:
         super().__init__(order, time, code)
-        n, self.delay, self.label = len(order), delay, label[order]
-        self.frauds, self.legitimate = Flagged(self.label == 1), Flagged(self.label == 0)
-        self.stolen = np.append(0, np.cumsum(_fixed(size(amount[order[self.label == 1]]))))
+        n, self.delay, self.state = len(order), delay, labels.state(order)
+        self.frauds, self.legitimate = Flagged(self.state == FRAUD), Flagged(self.state == LEGITIMATE)
+        self.stolen = np.append(0, np.cumsum(_fixed(size(amount[order[self.state == FRAUD]]))))
         self.spent = np.zeros(n + 1, np.int64)
         self.log_amount, self.own_ratio = np.empty(n, np.float32), np.empty(n, np.float32)
         for begin in range(0, n, BLOCK):
@@ -86,7 +106,7 @@ class Events(Timeline):
             amounts = size(amount[order[at]])
             self.spent[at + 1] = self.spent[begin] + np.cumsum(_fixed(amounts))
             self.log_amount[at] = np.log(amounts + _CENT)
-            self.own_ratio[at] = np.nan_to_num(log_ratio(amounts, Past(self, at, [LONGEST]).usual))
+            self.own_ratio[at] = np.nan_to_num(log_ratio(amounts, LabelledPast(self, at, [LONGEST]).usual))
 
 
 class Flagged:
@@ -122,6 +142,23 @@ class Past:
         """By window, position of the first event in [time - window, time)."""
         return self._starts(self.end, 0)
 
+    def _starts(self, end: np.ndarray, delay: float) -> dict[str, np.ndarray]:
+        starts, begin = {}, self.begin
+        for span in reversed(self.windows):  # each lies within the next longer one
+            begin = starts[span] = self.events.search(begin, end, self.time - round((delay + WINDOWS[span]) * DAY))
+        return {span: starts[span] for span in self.windows}
+
+    def age(self, position: np.ndarray, exists: np.ndarray) -> np.ndarray:
+        """Days from the event at `position` to each event, float64 (k,); NaN where it does not exist."""
+        then = self.events.time.take(position, mode="clip")
+        return np.where(exists, (self.time - then) / DAY, np.nan)
+
+
+class LabelledPast(Past):
+    """The same of a timeline with labels and amounts."""
+
+    events: Events
+
     @cached_property
     def known(self) -> np.ndarray:
         """Position behind the last event whose label may be known: `end` at most, also without a delay."""
@@ -131,12 +168,6 @@ class Past:
     def known_starts(self) -> dict[str, np.ndarray]:
         """By window, position of the first event in [time - delay - window, time - delay]."""
         return self._starts(self.known, self.events.delay)
-
-    def _starts(self, end: np.ndarray, delay: float) -> dict[str, np.ndarray]:
-        found, begin = {}, self.begin
-        for span in reversed(self.windows):  # each lies within the next longer one
-            begin = found[span] = self.events.search(begin, end, self.time - round((delay + WINDOWS[span]) * DAY))
-        return {span: found[span] for span in self.windows}
 
     @cached_property
     def usual(self) -> np.ndarray:
@@ -150,26 +181,21 @@ class Past:
         """Sum of the amounts from `start` to each event, float64 (k,)."""
         return (self.events.spent[self.end] - self.events.spent[start]) / _FIXED
 
-    def age(self, position: np.ndarray, exists: np.ndarray) -> np.ndarray:
-        """Days from the event at `position` to each event, float64 (k,); NaN where it does not exist."""
-        then = self.events.time.take(position, mode="clip")
-        return np.where(exists, (self.time - then) / DAY, np.nan)
 
-
-def timelines(records: pd.DataFrame, facts: dict) -> tuple[dict[str, Events], dict[str, Timeline]]:
+def timelines(records: pd.DataFrame, facts: Facts) -> tuple[dict[str, Events], dict[str, Timeline]]:
     """The timelines of the entities that the facts name, and those of each two of them together."""
-    time, label, amount = times(records), records["label"].to_numpy(np.int8), np.ones(len(records))
-    if facts["roles"]["amount"]:
-        amount = records[facts["roles"]["amount"]].to_numpy(float)
+    roles, time, labels, amount = facts.roles, times(records), Labels(records), np.ones(len(records))
+    if roles.amount:
+        amount = records[roles.amount].to_numpy(float)
     # Amount and label order only events of the same entity and time, so that the order of the rows cannot matter.
-    in_time = np.lexsort((label, size(amount), time)).astype(np.int32)
-    codes = {entity: pd.factorize(records[entity])[0].astype(np.int32) for entity in facts["roles"]["entities"]}
+    in_time = np.lexsort((labels.code, size(amount), time)).astype(np.int32)
+    codes = {entity: pd.factorize(records[entity])[0].astype(np.int32) for entity in roles.entities}
     pairs = {
         f"{a} and {b}": Timeline(_sorted(_sorted(in_time, codes[b]), codes[a]), time, codes[a], codes[b])
         for a, b in combinations(codes, 2)
     }
     single = {
-        entity: Events(_sorted(in_time, code), time, code, label, amount, facts["delay_days"])
+        entity: Events(_sorted(in_time, code), time, code, labels, amount, facts.delay_days)
         for entity, code in codes.items()
     }
     return single, pairs

@@ -7,11 +7,14 @@ subject, and a subject is seen several times: turned, shifted and exposed differ
 nodule of soft tissue whose size and density vary down to what ribs and vessels hide. Healed foci, smaller and denser,
 are in the lungs of many and mean nothing.
 
-The constants were set once, before any network was trained on the data. Figures made from it say nothing clinical.
+The constants were set once, before any network was trained on the data. Results on it say nothing clinical.
 """
+
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 
 IMAGES, SIZE = 2_000, 32  # images, and pixels on a side: about as coarse as MedMNIST's 28
@@ -28,7 +31,7 @@ RIBS, VESSELS, FOCI = 8, 10, 2  # on each side; in each lung; in the lungs of a 
 
 
 def make(seed: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """Records and their pixels, the same for the same seed.
+    """Simulate records and their pixels, the same for the same seed.
 
     Returns:
         A table with `id` and `subject` (text), `class` ("clear" or "lesion") and where the lesion is: `row`, `column`
@@ -44,7 +47,8 @@ def make(seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     turned = _rotation(1, rng.normal(0, np.radians(6), IMAGES)) @ _rotation(2, rng.normal(0, np.radians(3), IMAGES))
     centre = np.einsum("nij,nej->nei", turned, centre)
     chords = _chords(centre, axes, turned[:, None] @ _rotation(2, angle))
-    photons = np.exp(rng.uniform(*np.log(PHOTONS), IMAGES))
+    least, most = np.log(PHOTONS)
+    photons = np.exp(rng.uniform(least, most, IMAGES))
     pixels = np.empty((IMAGES, SIZE, SIZE, 1), np.uint8)
     for n in range(IMAGES):
         thickness = _through(chords[n], density[n], shift[:, n], zoom[n])
@@ -73,7 +77,7 @@ def _bodies(rng: np.random.Generator, ill: np.ndarray) -> list[np.ndarray]:
     n = len(ill)
     parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(centre: tuple, axes: tuple, angle: object, density: object, spread: float = 0.06) -> None:
+    def add(centre: tuple, axes: tuple, angle: ArrayLike, density: ArrayLike, spread: float = 0.06) -> None:
         shape = np.broadcast_shapes(*(np.shape(value) for value in (*centre, *axes, angle, density)), (n, 1))
         place, size = (
             np.stack([np.broadcast_to(value, shape) for value in three], axis=-1) for three in (centre, axes)

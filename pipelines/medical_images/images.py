@@ -1,219 +1,33 @@
-"""Encoded images of any kind in, small uint8 arrays out: decode, fit into a square, fingerprint, cache.
+"""Images on disk as a listing and a memory map: files in folders or tables, and the arrays of an .npz archive.
 
-Images come from strangers. Sizes are checked in the header, before memory is taken for pixels, and whatever is wrong
-with the bytes of one image ends as a BadFile that says it in a few words.
+Each image is decoded once, fitted into a square and kept in a cache, from which rows are read as they are needed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from functools import partial
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TILELENGTH, TILEWIDTH
-from pydicom import uid
-from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
-from pydicom.filereader import read_dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_windowing, convert_color_space, get_decoder
+from PIL import Image
 
-from pipelines.core.data.arrays import Rows
-from pipelines.core.reading import media
-from pipelines.core.reading.media import BadFile
+from pipelines.core.contract import InputError
+from pipelines.core.reading import downloads, folders, media_cache
+from pipelines.medical_images.decoding import decode, shorter_side
 
-CACHE = 2  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
-MOST_PIXELS = 64_000_000  # of one image; in DICOM, samples count
-FACTS = np.dtype([("digest", "u8"), ("width", "i8"), ("height", "i8"), ("grey", "?")])
-KIND = media.Kind("images", "an image file", 512_000_000, FACTS)
+CACHE = 3  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
+FACTS = np.dtype([("digest", "u8"), ("grey", "?")])
+KIND = media_cache.Kind("images", "an image file", 512_000_000, FACTS)
 SMALLEST, LARGEST = 28, 128  # pixels on a side that `load` chooses between
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*")
-UNCOMPRESSED = {uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian}
-UNTIL_DELIMITER = 0xFFFFFFFF  # length of a DICOM element that does not tell its length
-LEAST_CONTRAST = 2.0  # standard deviation, in grey levels, below which an image shows nothing to compare
-BLOCK = 256  # rows handled at once; the comparisons of 256 × 256 hashes stay in the cache of a core
-
-
-def decode(data: bytes) -> np.ndarray:
-    """The one image in a PNG, JPEG, BMP, TIFF or DICOM file, uint8, shape (height, width, 1) if grey, else (…, 3).
-
-    Orientation is applied, transparency dropped. Grey of more than 8 bits is scaled from its own minimum and maximum
-    to 0 and 255, and so is grey DICOM, unless it has a window. Raises BadFile.
-    """
-    with _faults():
-        return _dicom(data) if _is_dicom(data) else _picture(data)
-
-
-def _shorter_side(data: bytes) -> int:
-    """In pixels, as the header tells, 0 if it tells none."""
-    with suppress(BadFile), _faults():
-        if _is_dicom(data):
-            dataset, _ = _dicom_header(data)
-            return min(dataset.Rows, dataset.Columns)
-        return min(_opened(data).size)
-    return 0
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    """Whatever the libraries raise on damaged bytes becomes BadFile; their warnings are dropped."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except BadFile:
-        raise
-    except Image.DecompressionBombError:
-        raise BadFile(f"more than {MOST_PIXELS:,} pixels") from None
-    except Exception as error:  # damaged bytes reach every corner of two libraries: no list of classes is complete
-        said = str(error) or type(error).__name__
-        raise BadFile("truncated" if "truncated" in said.lower() else f"corrupt: {said}") from error
-
-
-def _is_dicom(data: bytes) -> bool:
-    return data[128:132] == b"DICM"
-
-
-def _opened(data: bytes, formats: Sequence[str] = FORMATS) -> Image.Image:
-    """The image, its pixels still encoded."""
-    if not data:
-        raise BadFile("empty file")
-    try:
-        image = Image.open(BytesIO(data), formats=tuple(formats))
-    except UnidentifiedImageError:
-        known = data.startswith(BEGINNINGS)
-        raise BadFile("truncated or damaged header" if known else "no PNG, JPEG, BMP, TIFF or DICOM image") from None
-    tags = getattr(image, "tag_v2", {})
-    tile = tags.get(TILEWIDTH, 0) * tags.get(TILELENGTH, 0)  # libtiff takes memory for it, however small the image
-    if max(image.width * image.height, tile) > MOST_PIXELS:
-        raise BadFile(f"more than {MOST_PIXELS:,} pixels")
-    # The further images of a JPEG (MPO) are a telephone's previews and depth maps of the first.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise BadFile("several images: expected one")
-    return image
-
-
-def _picture(data: bytes) -> np.ndarray:
-    image = _opened(data)
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        grey = _stretched(np.asarray(image))[..., None]
-        white_is_zero = getattr(image, "tag_v2", {}).get(PHOTOMETRIC_INTERPRETATION) == 0
-        return 255 - grey if white_is_zero else grey  # which Pillow does up to 8 bits
-    pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _stretched(values: np.ndarray) -> np.ndarray:
-    """Numbers of any kind as uint8, from their minimum at 0 to their maximum at 255; all 0 if they are constant."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
-        raise BadFile("pixels that are not finite")
-    return np.rint((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)
-
-
-def _dicom(data: bytes) -> np.ndarray:
-    dataset, syntax = _dicom_header(data)
-    meaning = dataset.PhotometricInterpretation
-    pixels = _dicom_pixels(dataset, syntax)
-    colour = meaning in ("RGB", "YBR_FULL", "YBR_FULL_422")
-    expected = (dataset.Rows, dataset.Columns) + (3,) * colour
-    if pixels.shape != expected:
-        raise BadFile(f"pixels of shape {pixels.shape}: expected {expected}")
-    if colour:
-        pixels = pixels.view(np.uint8)  # whatever sign is declared; a JPEG has become RGB on the way
-        rgb = meaning == "RGB" or syntax == uid.JPEGBaseline8Bit
-        return pixels if rgb else convert_color_space(pixels, meaning, "RGB")
-
-    # Each step from here on maps one stored value to one shade: it is taken for all values that there can be.
-    bits = 8 * pixels.itemsize
-    if not 0 < dataset.BitsStored <= bits:
-        raise BadFile(f"{dataset.BitsStored} bits stored: expected 1 to {bits}")
-    unsigned, unused = np.dtype(f"u{pixels.itemsize}"), bits - dataset.BitsStored
-    levels = np.arange(2**bits, dtype=unsigned).view(pixels.dtype) << unused >> unused
-    stored = pixels.view(unsigned)
-    if meaning == "PALETTE COLOR":
-        # In segments, which pydicom would take too, a palette may refer to itself and grow without bound.
-        if not all(dataset.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")):
-            raise BadFile("no palette of red, green and blue")
-        deep = dataset.RedPaletteColorLookupTableDescriptor[2] > 8
-        return (apply_color_lut(levels, dataset)[:, :3] >> 8 * deep).astype(np.uint8)[stored]
-    if meaning not in ("MONOCHROME1", "MONOCHROME2"):
-        raise BadFile(f"photometric interpretation {meaning!r}: expected grey, RGB, YBR_FULL or a palette")
-    values = apply_modality_lut(levels, dataset)
-    if None in (dataset.get("WindowCenter"), dataset.get("WindowWidth")):
-        grey = _stretched(values[stored])
-    else:
-        dark, bright = apply_windowing(np.array([-np.inf, np.inf]), dataset)  # the ends of what it gives
-        shares = (apply_windowing(values, dataset) - dark) / (bright - dark)
-        if not np.isfinite(shares).all():
-            raise BadFile("pixels that are not finite")
-        grey = np.rint(255 * shares).astype(np.uint8)[stored]
-    return (255 - grey if meaning == "MONOCHROME1" else grey)[..., None]
-
-
-def _dicom_header(data: bytes) -> tuple[Dataset, uid.UID]:
-    """The elements that make the image, pixels still encoded, and the transfer syntax."""
-    stream = BytesIO(data)  # gives no more than there is, whatever length an element declares
-    stream.seek(132)
-    meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
-    syntax = uid.UID(meta.get("TransferSyntaxUID", ""))
-    if syntax not in UNCOMPRESSED | {uid.RLELossless, uid.JPEGBaseline8Bit}:
-        raise BadFile(f"transfer syntax {syntax.name!r}: expected an uncompressed one, RLE Lossless or JPEG Baseline")
-    dataset = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian)
-    if missing := [name for name in ("Rows", "Columns", "PixelData") if name not in dataset]:
-        raise BadFile(f"truncated or not an image: no {missing[0]}")
-    pixels = dataset.get_item("PixelData")
-    if pixels.length not in (UNTIL_DELIMITER, len(pixels.value or b"")):
-        raise BadFile("truncated")
-    if (frames := int(dataset.get("NumberOfFrames") or 1)) != 1:
-        raise BadFile(f"{frames:,} frames: expected one")
-    if dataset.Rows * dataset.Columns * dataset.SamplesPerPixel > MOST_PIXELS:
-        raise BadFile(f"more than {MOST_PIXELS:,} pixels")
-    if dataset.BitsAllocated not in ((8, 16) if dataset.SamplesPerPixel == 1 else (8,)):
-        raise BadFile(f"{dataset.BitsAllocated} bits allocated: expected 8, or 16 in grey")
-    return dataset, syntax
-
-
-def _dicom_pixels(dataset: Dataset, syntax: uid.UID) -> np.ndarray:
-    """What is stored, as (u)int8 or (u)int16 of the machine's byte order, shape (rows, columns) or (…, samples)."""
-    if syntax in UNCOMPRESSED:
-        pixels, _ = get_decoder(syntax).as_array(dataset, index=0, raw=True)
-        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    if syntax == uid.RLELossless:
-        return _unpacked(frame, dataset)
-    image = _opened(frame, ["JPEG"])
-    if dataset.PhotometricInterpretation == "RGB" and not {"jfif", "adobe_transform"} & image.info.keys():
-        image.draft("YCbCr", image.size)  # keeps the samples as they are: unmarked ones would be taken for YCbCr
-    return np.asarray(image)
-
-
-def _unpacked(frame: bytes, dataset: Dataset) -> np.ndarray:
-    """RLE as in DICOM PS3.5, annex G: planes of bytes, each sample's most significant first, each in PackBits.
-
-    Pillow unpacks them fast and into no more memory than the image has; pydicom has a loop in Python without a bound.
-    """
-    samples, depth = dataset.SamplesPerPixel, dataset.BitsAllocated // 8
-    count, *starts = struct.unpack("<16L", frame[:64])
-    if count != samples * depth:
-        raise BadFile(f"corrupt: expected {samples * depth} RLE segments, received {count}")
-    bounds = [*starts[:count], len(frame)]
-    size = (dataset.Rows * dataset.Columns, 1)  # one line, since runs may cross the ends of lines
-    planes = [
-        np.asarray(Image.frombytes("L", size, frame[start:end], "packbits", "L"))[0] for start, end in pairwise(bounds)
-    ]
-    pixels = np.stack(planes, axis=-1).view(f">{'ui'[dataset.PixelRepresentation]}{depth}")
-    shape = (dataset.Rows, dataset.Columns) + (samples,) * (samples > 1)
-    return pixels.reshape(shape).astype(pixels.dtype.newbyteorder("="))
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ""}
+PATIENT = r"(?i)(?:patient|person|subject|case|pat|sub)[-_ ]?\d+"
+SOURCE = r"^_?(\d+)_\d+$"
+"""Naming schemes of files: `person12_3`, or the number of a source before that of its copy."""
 
 
 def fitted(image: np.ndarray, size: int, channels: int) -> np.ndarray:
@@ -229,11 +43,11 @@ def fitted(image: np.ndarray, size: int, channels: int) -> np.ndarray:
     # Pillow widens both filters over all pixels that become one, so that fine patterns do not alias. Neither has
     # negative weights, as Lanczos has, which draw halos along edges. Hamming is the sharper, but only for shrinking.
     method = Image.Resampling.HAMMING if scale < 1 else Image.Resampling.BILINEAR
-    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], method)
-    left, top = (size - picture.width) // 2, (size - picture.height) // 2
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    picture = picture.resize((width, height), method)
+    left, top = (size - width) // 2, (size - height) // 2
     square = np.zeros((size, size, channels), np.uint8)
-    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    square[top : top + picture.height, left : left + picture.width] = pixels
+    square[top : top + height, left : left + width] = np.asarray(picture).reshape(height, width, -1)
     return square
 
 
@@ -245,94 +59,189 @@ def png(image: np.ndarray) -> bytes:
 
 
 def digest(image: np.ndarray) -> int:
-    """A 64-bit hash of shape and pixels: equal for equal images, whatever format they were stored in."""
+    """A 64-bit hash of shape and pixels, uint8 (height, width, 1 or 3), before the image is fitted.
+
+    It is the same in every lossless format; grey in three equal channels counts as one channel.
+    """
+    image = image[..., :1] if is_grey(image) else image
     code = hashlib.blake2b(repr(image.shape).encode(), digest_size=8)
-    code.update(np.ascontiguousarray(image))
+    code.update(np.ascontiguousarray(image).data)
     return int.from_bytes(code.digest(), "little")
 
 
-def near_duplicates(thumbnails: Rows, most_distance: int) -> np.ndarray:
-    """Pairs (i, j), i < j, of images whose perceptual hashes differ in at most so many bits: int64, shape (pairs, 2).
-
-    The hash is pHash (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): which of
-    64 low frequencies of the cosine transform are above their median. It survives scaling, brightness and compression,
-    not turning or cropping. Half of its bits are set, so that distances are even. Images of almost a single shade are
-    in no pair, since their hashes tell of noise alone. `thumbnails` is uint8, shape (n, size, size, channels).
-
-    Every hash is compared with every other, some 20 seconds for 100,000. An index over parts of the hashes would spare
-    most comparisons of random images, but images of one kind share their parts.
-    """
-    count = thumbnails.shape[0]
-    parts = [_hashes(thumbnails[np.arange(start, min(start + BLOCK, count))]) for start in range(0, count, BLOCK)]
-    hashes, contrasts = (np.concatenate(part) for part in zip(*parts, strict=True))
-    rows = np.flatnonzero(contrasts >= LEAST_CONTRAST)
-    return rows[_close(hashes[rows], most_distance)]
+def digests(pixels: np.ndarray) -> np.ndarray:
+    """The digest of each image, uint8 (n, height, width, 1 or 3); uint64 (n,)."""
+    return np.array([digest(image) for image in pixels], np.uint64)
 
 
-def _hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Perceptual hash, uint64, and standard deviation, in grey levels, of each image; both of shape (n,)."""
-    grey = thumbnails.mean(axis=3, dtype=np.float32)
-    places = (np.arange(grey.shape[1]) + 0.5) / grey.shape[1]
-    waves = np.cos(np.pi * np.arange(1, 9)[:, None] * places).astype(np.float32)
-    strengths = (waves @ grey @ waves.T).reshape(-1, 64)
-    bits = strengths > np.median(strengths, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64)[:, 0], grey.std(axis=(1, 2))
+def is_grey(image: np.ndarray) -> bool:
+    """Whether all channels of the image, (height, width, channels), are equal."""
+    return all(np.array_equal(image[..., 0], image[..., channel]) for channel in range(1, image.shape[2]))
 
 
-def _close(hashes: np.ndarray, most_distance: int) -> np.ndarray:
-    """Pairs (i, j), i < j, of hashes that differ in at most so many bits: int64, shape (pairs, 2)."""
-    near = [np.empty((0, 2), np.int64)]
-    for top in range(0, len(hashes), BLOCK):
-        for left in range(top, len(hashes), BLOCK):
-            distances = np.bitwise_count(hashes[top : top + BLOCK, None] ^ hashes[left : left + BLOCK])
-            near.append(np.argwhere(distances <= most_distance) + np.array([top, left]))
-    pairs = np.concatenate(near)
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+# -------------------------------------------------------------------------------------------------------------- files
 
 
 def convert(data: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple]:
-    """The fitted image in a file's bytes, and its FACTS; raises BadFile."""
+    """Decode and fit the image in a file's bytes; returns it with its FACTS, and raises BadFile."""
     image = decode(data)
-    height, width = image.shape[:2]
-    grey = all(np.array_equal(image[..., 0], image[..., channel]) for channel in range(1, image.shape[2]))
-    return fitted(image, size, channels), (digest(image), width, height, grey)
+    return fitted(image, size, channels), (digest(image), is_grey(image))
 
 
-def load(
-    files: Sequence[Path], folder: Path, size: int, channels: int, most_bad: float
-) -> tuple[np.memmap, pd.DataFrame]:
-    """The good images among `files`, in order, and a row of facts on every file, as in `media.load`.
+def load(files: Sequence[Path], folder: Path, size: int, most_bad: float) -> tuple[np.memmap, pd.DataFrame]:
+    """Decode the good images among `files`, in order, into a cached memory map, as `media_cache.load` does.
+
+    They have one channel if all are grey, be it in three equal channels, else three.
 
     Args:
         files: image files.
-        folder: where the cache lies.
-        size: pixels on a side; 0 takes the median of the shorter sides that the headers tell, within 28 and 128.
-        channels: 1 or 3; 0 takes 1 if all good images are grey, be it in three equal channels, else 3.
+        folder: of the cache.
+        size: pixels on a side; 0 takes the median of the shorter sides in the headers, within 28 and 128.
         most_bad: largest share of the files that may be bad.
 
     Returns:
         A read-only memory map, uint8, shape (good images, size, size, channels), and a table with a row for each file:
-        file, reason (text, empty for a good one), digest (uint64), width and height (of the original, in pixels); the
-        three numbers are 0 for a bad one.
+        file, reason (text, empty for a good one), digest (uint64, 0 for a bad one).
 
     Raises:
-        InputError: there are no files, or all or more than `most_bad` of them are bad.
+        InputError: if there are no files, or all or more than `most_bad` of them are bad.
     """
     with warnings.catch_warnings(action="ignore"):  # threads undo each other's filters; the outermost keeps them in
-        contents, sides = zip(*media.contents(files, KIND, _shorter_side), strict=True)
+        contents, sides = zip(*media_cache.contents(files, KIND, shorter_side), strict=True)
         size = size or int(np.clip(np.median([side for side in sides if side] or [0]), SMALLEST, LARGEST))
 
-        def trim(images: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+        def trim(pixels: np.ndarray, table: pd.DataFrame) -> np.ndarray:
             # The first of three equal channels is, to the bit, what fitting to one channel gives.
-            return images[..., :1] if not channels and table["grey"].all() else images
+            return pixels[..., :1] if table["grey"].all() else pixels
 
-        pixels, table = media.load(
-            files,
-            folder,
-            KIND,
-            (CACHE, size, channels, contents),
-            partial(convert, size=size, channels=channels or 3),
-            most_bad,
-            trim,
-        )
+        colour = partial(convert, size=size, channels=3)
+        pixels, table = media_cache.load(files, folder, KIND, (CACHE, size, contents), colour, most_bad, trim)
     return pixels, table.drop(columns="grey")
+
+
+def in_folders(folder: Path, notes: list[str]) -> pd.DataFrame:
+    """List the images in a folder of one folder a class, these perhaps below train, val and test.
+
+    See `core.reading.folders.in_folders`; without sides there is no column `side`.
+    """
+    listing = folders.in_folders(folder, SUFFIXES, "images", notes)
+    listing = listing[listing["class"] != ""].reset_index(drop=True)  # a picture beside the folders has no class
+    if listing.empty:
+        raise InputError(f"{folder} holds no images in folders: expected one folder for each class.")
+    return listing if (listing["side"] != "").any() else listing.drop(columns="side")
+
+
+def grouped(listing: pd.DataFrame, pattern: str, notes: list[str]) -> pd.DataFrame:
+    """Add the column `group` to a listing with `file` and `id`, where the names of the files tell it.
+
+    Args:
+        listing: of image files.
+        pattern: the user's regular expression, whose first group or whole match is the group of a file; "-" for no
+            groups; "" tries PATIENT and SOURCE.
+        notes: gets a sentence on what was recognised.
+    """
+    if pattern == "-":
+        return listing
+    files, ids = listing["file"].tolist(), listing["id"]
+    if pattern:
+        asked = folders.matches(files, pattern, "--group-pattern")
+        return listing.assign(group=[match[match.lastindex or 0] for match in asked])
+    for scheme, meaning in ((PATIENT, "patient"), (SOURCE, "number of the source")):
+        likely = folders.likely_matches(files, scheme)
+        if likely is None:
+            continue
+        keys = [match[match.lastindex or 0].lower() if match else "" for match in likely]
+        if scheme == SOURCE:  # such numbers are given anew in each folder
+            keys = [f"{name.rpartition('/')[0]}/{key}" for name, key in zip(ids, keys, strict=True)]
+        keys = [key if match else name for key, match, name in zip(keys, likely, ids, strict=True)]
+        if len(set(keys)) < len(keys):
+            example = f"{ids.iloc[0]} is of {keys[0]}"
+            notes.append(f"Images are grouped by the {meaning}, recognised in the names of files: {example}.")
+            return listing.assign(group=keys)
+    return listing
+
+
+# ----------------------------------------------------------------------------------------------------------- archives
+
+
+def from_archive(path: Path, cache: Path, size: int, names: Sequence[str]) -> tuple[pd.DataFrame, np.memmap]:
+    """Read a MedMNIST-style archive, `train_images` and `train_labels`, and so for val and test.
+
+    Args:
+        path: of the .npz file.
+        cache: folder to unpack it in.
+        size: pixels on a side; 0 takes the longer side of the images, 128 at most.
+        names: of the classes by code; a code without one is its own name.
+
+    Returns:
+        A listing with `id`, `class`, `side` and `digest`, and a read-only memory map of the fitted images, uint8 (n,
+        size, size, channels), cached beside the arrays.
+
+    Raises:
+        InputError: for an array that is missing or of another type or shape.
+    """
+    folder, parts, codes = _unpacked(path, cache), [], []
+    for side in ("train", "val", "test"):
+        parts.append(_images(folder, f"{side}_images", path.name))
+        codes.append(_array(folder, f"{side}_labels", path.name))
+        count, labels = len(parts[-1]), codes[-1]
+        if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)):
+            raise InputError(
+                f"{path.name}, '{side}_labels': expected one whole number for each of {count:,} images. "
+                f"Received: {labels.dtype} of shape {labels.shape}."
+            )
+    sides, known = np.repeat(folders.SIDES, [len(part) for part in parts]), dict(enumerate(names))
+    listing = pd.DataFrame({"id": [f"{side}-{row}" for row, side in enumerate(sides)], "side": sides})
+    listing["class"] = [known.get(code, str(code)) for code in np.concatenate([labels.ravel() for labels in codes])]
+    listing["digest"] = np.concatenate([digests(part) for part in parts])
+    return listing, _fitted(parts, folder, size or min(max(parts[0].shape[1:3]), LARGEST))
+
+
+def in_archive(path: Path, cache: Path) -> dict[str, np.ndarray]:
+    """The images of an .npz archive, unpacked in `cache`: arrays whose names end in "images", those of sides first.
+
+    Returns:
+        Memory maps, uint8 (n, height, width, channels), by their names without that ending.
+    """
+    folder = _unpacked(path, cache)
+    arrays = {file.stem.removesuffix("_images"): file.stem for file in sorted(folder.glob("*images.npy"))}
+    if not arrays:
+        raise InputError(f"{path.name}: expected an array 'images'. Received: none whose name ends so.")
+    order = sorted(arrays, key=lambda name: [*folders.SIDES, ""].index(folders.side(name)))
+    return {name: _images(folder, arrays[name], path.name) for name in order}
+
+
+def _unpacked(path: Path, cache: Path) -> Path:
+    unpacked = downloads.unpack(path, cache)
+    return unpacked if unpacked.is_dir() else unpacked.parent  # of a single array
+
+
+def _array(folder: Path, name: str, origin: str) -> np.ndarray:
+    try:
+        return np.load(folder / f"{name}.npy", mmap_mode="r")
+    except (OSError, ValueError) as error:
+        received = ", ".join(sorted(file.stem for file in folder.glob("*.npy")))
+        raise InputError(f"{origin}: expected an array '{name}'. Received: {received} ({error}).") from None
+
+
+def _images(folder: Path, name: str, origin: str) -> np.ndarray:
+    pixels = _array(folder, name, origin)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
+        raise InputError(
+            f"{origin}, '{name}': expected uint8 of shape (n, height, width), or with 1 or 3 channels as a fourth axis."
+            f" Received: {pixels.dtype} of shape {pixels.shape}."
+        )
+    return pixels if pixels.ndim == 4 else pixels[..., None]
+
+
+def _fitted(parts: Sequence[np.ndarray], folder: Path, size: int) -> np.memmap:
+    """The images of all parts, one after the other, fitted once."""
+    path, channels = folder / f"images-{size}.npy", parts[0].shape[3]
+    if not path.exists():
+        draft, shape = path.with_suffix(".part"), (sum(map(len, parts)), size, size, channels)
+        whole = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+        for row, image in enumerate(image for part in parts for image in part):
+            whole[row] = fitted(np.asarray(image), size, channels)
+        whole.flush()
+        draft.replace(path)
+    return np.load(path, mmap_mode="r")

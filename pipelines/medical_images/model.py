@@ -5,11 +5,14 @@ pixels pass three stages and 0.3 million weights; larger ones are first halved b
 can end at about 7 pixels. Images come in as they are, uint8; what is random acts in training alone.
 """
 
+from __future__ import annotations
+
 import keras
 import numpy as np
 from keras import KerasTensor, layers
 
 from pipelines.medical_images import Settings
+from pipelines.medical_images.data import Facts
 
 LOSS = keras.losses.SparseCategoricalCrossentropy()
 
@@ -17,8 +20,8 @@ LAST = 8  # pixels at which the last stage ends, at most
 STAGES = 3
 
 
-def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
-    """The network: `image`, uint8 (n, size, size, channels), in; probabilities (n, classes) out.
+def build(facts: Facts, settings: Settings, x: dict[str, np.ndarray], y: np.ndarray) -> keras.Model:
+    """Build the network from `image`, uint8 (n, size, size, channels), to probabilities (n, classes).
 
     Args:
         facts: `size`, `channels` and `classes`, as learnt from the training records.
@@ -26,8 +29,8 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
         x: some training images, whose mean and deviation standardise all images.
         y: their labels; not used.
     """
-    image = keras.Input((facts["size"], facts["size"], facts["channels"]), name="image", dtype="uint8")
-    pixels = x["image"].reshape(-1, facts["channels"]).astype(np.float32)
+    image = keras.Input((facts.size, facts.size, facts.channels), name="image", dtype="uint8")
+    pixels = x["image"].reshape(-1, facts.channels).astype(np.float32)
     scale = layers.Normalization(mean=pixels.mean(axis=0), variance=pixels.var(axis=0) + 1, dtype="float32")
     hidden = scale(_augmented(image, settings.flips))
 
@@ -39,7 +42,7 @@ def build(facts: dict, settings: Settings, x: dict[str, np.ndarray], y: np.ndarr
         hidden = _block(hidden, width * 2**stage, strides=1 if stage == 0 else 2)
     hidden = layers.GlobalAveragePooling2D()(_activated(hidden))
     hidden = layers.Dropout(settings.dropout)(hidden)
-    probability = layers.Dense(len(facts["classes"]), activation="softmax", dtype="float32")(hidden)
+    probability = layers.Dense(len(facts.classes), activation="softmax", dtype="float32")(hidden)
     return keras.Model({"image": image}, probability, name="medical_images")
 
 

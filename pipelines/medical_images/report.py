@@ -1,117 +1,58 @@
-"""Metrics, calibration and decisions, and what a reviewer gets to see."""
+"""Figures, tables and numbers for a reviewer; the baselines are in `baselines`."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pipelines.core.contract import Settings
-from pipelines.core.data.arrays import Gathered, Part
-from pipelines.core.evaluation import calibration
-from pipelines.core.evaluation.metrics import Curried, accuracy, roc_auc
-from pipelines.core.report import classes, figures
-from pipelines.core.tasks import classification
-from pipelines.medical_images import images
+from pipelines.core.data.arrays import Gathered, Rows
+from pipelines.core.report import class_figures, figures
+from pipelines.core.tasks.classification import as_scores, distribution
 from pipelines.medical_images.baselines import baselines
+from pipelines.medical_images.task import prediction_sets
 
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
 
-__all__ = ["baselines", "calibrate", "decide", "metrics", "report", "scores"]
+__all__ = ["baselines", "report"]
 
-SHOWN = 5  # images in each row of the figure that shows where the network looks
-LOCATED = 30  # images with a known lesion that are looked at
+SHOWN = 5  # images in each row of the figure of image regions
+LOCATED = 30  # images with a known lesion whose maps are measured
 NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; distances are even
 LISTED = 50  # pairs of near duplicates
+LEAST_CONTRAST = 2.0  # standard deviation, in grey levels, below which an image shows nothing to compare
+BLOCK = 256  # rows handled at once; the comparisons of 256 × 256 hashes stay in the cache of a core
 
 
-def metrics(part: Part) -> dict[str, Curried]:
-    """Area under the ROC curve (of each class against the rest, their mean, beyond two) and accuracy."""
-    return {"roc_auc": roc_auc, "accuracy": accuracy}
-
-
-def calibrate(outputs: np.ndarray, part: Part, settings: Settings) -> dict:
-    """Learns, on the calibration images: the calibrating map, the conformal quantile and the thresholds.
-
-    - `quantile`: a class is in the prediction set if its probability is at least 1 - quantile. The set then holds the
-      true class in a share of at least 1 - alpha of cases that are drawn as these were (split conformal prediction,
-      Sadinle, Lei and Wasserman 2019, Least ambiguous set-valued classifiers with bounded error levels).
-    - `sure`: the lowest confidence from which on the share of errors keeps to the wanted one; 2 if none does.
-    - `threshold`, for two classes: where the specificity is the asked one.
-    """
-    raw, labels = scores(outputs, {}), part.labels
-    learnt: dict[str, Any] = {"calibration": calibration.learn(raw, labels, part.weights)}
-    probability = _distribution(outputs, learnt)
-    given = np.sort(1 - probability[np.arange(len(labels)), labels])
-    rank = int(np.ceil((len(given) + 1) * (1 - settings.alpha)))
-    learnt["quantile"] = float(given[rank - 1]) if rank <= len(given) else 1.0
-
-    wrong = probability.argmax(axis=1) != labels
-    learnt["sure"] = classification.sure_from(probability.max(axis=1), wrong, settings.wanted_error)
-    if probability.shape[1] == 2:
-        negatives = scores(outputs, learnt)[labels == 0]
-        learnt["threshold"] = calibration.threshold_at_rate(negatives, 1 - settings.specificity)
-    return learnt
-
-
-def scores(outputs: np.ndarray, facts: dict) -> np.ndarray:
-    """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once that is learnt."""
-    probability = classification.as_scores(outputs.astype(np.float64))
-    return calibration.apply(facts["calibration"], probability) if "calibration" in facts else probability
-
-
-def _distribution(outputs: np.ndarray, facts: dict) -> np.ndarray:
-    """Probabilities of every class, float64 (n, classes)."""
-    return classification.distribution(scores(outputs, facts))
-
-
-def decide(outputs: np.ndarray, facts: dict, part: Part) -> pd.DataFrame:
-    """What a user gets for each image of the part.
-
-    Columns: `label`, the likeliest class; `probability` of it; `probability of …` of every class; `prediction_set`,
-    the classes that cannot be excluded, joined by "or"; `refer`, whether a person should look.
-    """
-    names, probability = np.array(facts["classes"]), _distribution(outputs, facts)
-    inside = _sets(probability, facts)
-    table = {"label": names[probability.argmax(axis=1)], "probability": probability.max(axis=1)}
-    table |= {f"probability of {name}": probability[:, at] for at, name in enumerate(names)}
-    table["prediction_set"] = [" or ".join(names[row]) for row in inside]
-    table["refer"] = probability.max(axis=1) < facts["sure"]
-    return pd.DataFrame(table)
-
-
-def _sets(probability: np.ndarray, facts: dict) -> np.ndarray:
-    """Whether each class is in the prediction set, bool (n, classes); the likeliest always is."""
-    best = probability == probability.max(axis=1, keepdims=True)
-    return (1 - probability <= facts["quantile"]) | best
-
-
-def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
-    """Figures, tables and numbers in reading order; see `Outcome`."""
+def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+    """Figures, tables and numbers in reading order."""
     facts, settings, part = outcome.facts, outcome.settings, outcome.parts["test"]
-    labels, names = part.labels, facts["classes"]
-    before, after = _distribution(outcome.outputs, {}), _distribution(outcome.outputs, facts)
+    labels, names = part.labels, facts.classes
+    before = distribution(as_scores(outcome.outputs.astype(np.float64)))
+    after = distribution(outcome.scores)
     decided = after.argmax(axis=1)
 
-    yield "confusion", classes.confusion(classes.confusion_matrix(labels, after), names)
-    inside = _sets(after, facts)
+    yield "confusion", class_figures.confusion(class_figures.confusion_matrix(labels, after), names)
+    inside = prediction_sets(after, facts)
     yield "table of classes", _by_class(labels, after, inside, names)
     if len(names) == 2:
         yield (
             "roc curve",
-            classes.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights),
+            class_figures.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights),
         )
-        alert = outcome.scores >= facts["threshold"]
+        alert = outcome.scores >= facts.threshold
         at = f"specificity_{100 * settings.specificity:.0f}"
         yield f"sensitivity_at_{at}", float(alert[labels == 1].mean())
         yield f"specificity_at_{at}", float(1 - alert[labels == 0].mean())
 
-    yield from classes.calibration(labels, before, after, part.weights)
+    yield from class_figures.calibration(labels, before, after, part.weights)
     yield "accuracy_before_calibration", float((before.argmax(axis=1) == labels).mean())
 
-    sure = after.max(axis=1) >= facts["sure"]
+    sure = after.max(axis=1) >= facts.sure
     yield "risk against coverage", _risk_coverage(after, labels)
     yield "share_referred", float(1 - sure.mean())
     if sure.any():
@@ -121,24 +62,24 @@ def report(outcome: "Outcome") -> Iterator[tuple[str, Any]]:
 
     shown = settings.examples
     if shown != "none":
-        yield "where it looks", _where_it_looks(outcome, after, shown == "full")
+        yield "image regions that drive the decision", _regions(outcome, after, shown == "full")
     if "radius" in part.records:
         yield from _in_lesion(outcome, after)
     if shown != "none":
-        yield "worst mistakes", classes.mistakes(part, after, names)
-    pairs = _twins(outcome)
+        yield "worst mistakes", class_figures.mistakes(part, after, names)
+    pairs = _duplicates_across_sides(outcome)
     yield "near_duplicates_across_sides", len(pairs)
     if len(pairs) and shown != "none":
         yield "near duplicates across sides", pairs.head(LISTED)
 
 
-def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: list[str]) -> pd.DataFrame:
-    """What each class is worth.
+def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
+    """Recall, precision, AUC and prediction sets of each class.
 
-    A prediction set promises its coverage over all cases, not within a class, and no longer once classes are more or
-    less frequent than they were in the calibration images.
+    A prediction set promises its coverage over all cases, not within a class, and not where classes are more or less
+    frequent than in the calibration images.
     """
-    table = classes.table(labels, probability, names, "images")
+    table = class_figures.table(labels, probability, names, "images")
     table["coverage of sets"] = [inside[labels == label, label].mean() for label in range(len(names))]
     table["size of sets"] = [inside[labels == label].sum(axis=1).mean() for label in range(len(names))]
     return table
@@ -148,27 +89,68 @@ def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:
     wrong = (probability.argmax(axis=1) != labels)[np.argsort(-probability.max(axis=1), kind="stable")]
     decided = np.arange(1, len(wrong) + 1)
     curve = pd.DataFrame({"network": np.cumsum(wrong) / decided}, index=pd.Index(decided / len(wrong)))
-    curve.index.name = "share of cases decided, the surest first; the others are referred"
+    curve.index.name = "share of cases decided, most confident first; the others are referred"
     return figures.lines(curve, "Errors among the decided cases", "share of errors")
 
 
-def _twins(outcome: "Outcome") -> pd.DataFrame:
-    """Near duplicates on different sides: (one, side, other, its side)."""
+# ---------------------------------------------------------------------------------------------------- near duplicates
+
+
+def _duplicates_across_sides(outcome: Outcome) -> pd.DataFrame:
+    """Near duplicates on different sides: (image, side, looks like, of)."""
     rows = np.concatenate(list(outcome.splits.sides().values()))
     sides = np.repeat(list(outcome.splits.sides()), [len(side) for side in outcome.splits.sides().values()])
-    every = outcome.parts["test"]
-    pairs = images.near_duplicates(Gathered([every.inputs["image"]], rows), NEAR)
+    pairs = near_duplicates(Gathered([outcome.parts["test"].inputs["image"]], rows), NEAR)
     pairs = pairs[sides[pairs[:, 0]] != sides[pairs[:, 1]]]
-    ids = every.records["id"].to_numpy()[rows]
+    ids = outcome.data.records["id"].to_numpy()[rows]
     columns = {"image": ids[pairs[:, 0]], "side": sides[pairs[:, 0]]}
     return pd.DataFrame(columns | {"looks like": ids[pairs[:, 1]], "of": sides[pairs[:, 1]]})
 
 
-# ------------------------------------------------------------------------------------------------------ where it looks
+def near_duplicates(thumbnails: Rows, most_distance: int) -> np.ndarray:
+    """Pairs (i, j), i < j, of images whose perceptual hashes differ in at most so many bits: int64, shape (pairs, 2).
+
+    The hash is pHash (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): which of
+    64 low frequencies of the cosine transform are above their median. It survives scaling, brightness and compression,
+    not turning or cropping. Half of its bits are set, so that distances are even. Images of almost a single shade are
+    in no pair, since their hashes are noise. `thumbnails` is uint8, shape (n, size, size, channels).
+
+    Every hash is compared with every other, some 20 seconds for 100,000. An index over parts of the hashes would spare
+    most comparisons of random images, but images of one kind share their parts.
+    """
+    count = thumbnails.shape[0]
+    parts = [_hashes(thumbnails[np.arange(start, min(start + BLOCK, count))]) for start in range(0, count, BLOCK)]
+    hashes, contrasts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    rows = np.flatnonzero(contrasts >= LEAST_CONTRAST)
+    return rows[_close(hashes[rows], most_distance)]
+
+
+def _hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Perceptual hash, uint64, and standard deviation, in grey levels, of each image; both of shape (n,)."""
+    grey = thumbnails.mean(axis=3, dtype=np.float32)
+    places = (np.arange(grey.shape[1]) + 0.5) / grey.shape[1]
+    waves = np.cos(np.pi * np.arange(1, 9)[:, None] * places).astype(np.float32)
+    strengths = (waves @ grey @ waves.T).reshape(-1, 64)
+    bits = strengths > np.median(strengths, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64)[:, 0], grey.std(axis=(1, 2))
+
+
+def _close(hashes: np.ndarray, most_distance: int) -> np.ndarray:
+    """Pairs (i, j), i < j, of hashes that differ in at most so many bits: int64, shape (pairs, 2)."""
+    near = [np.empty((0, 2), np.int64)]
+    for top in range(0, len(hashes), BLOCK):
+        for left in range(top, len(hashes), BLOCK):
+            distances = np.bitwise_count(hashes[top : top + BLOCK, None] ^ hashes[left : left + BLOCK])
+            near.append(np.argwhere(distances <= most_distance) + np.array([top, left]))
+    pairs = np.concatenate(near)
+    return pairs[pairs[:, 0] < pairs[:, 1]]
+
+
+# ------------------------------------------------------------------------------------------------------ image regions
 
 
 def occlusion(network: Any, pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """How much each place speaks for a class: how far its log-odds fall when the place is covered.
+    """How much each pixel contributes to a class: how far its log-odds fall when the pixel is covered.
 
     A square of a seventh of the image, in the image's mean colour, slides over it by three quarters of its side; a
     pixel gets the mean over the squares that cover it (Zeiler and Fergus 2014, Visualizing and understanding
@@ -177,7 +159,7 @@ def occlusion(network: Any, pixels: np.ndarray, classes: np.ndarray) -> np.ndarr
     Args:
         network: takes {"image": uint8 (m, size, size, channels)}, gives probabilities (m, classes).
         pixels: uint8 (n, size, size, channels).
-        classes: (n,), whose log-odds are looked at.
+        classes: codes (n,), whose log-odds are measured.
 
     Returns:
         float64 (n, size, size).
@@ -196,15 +178,15 @@ def occlusion(network: Any, pixels: np.ndarray, classes: np.ndarray) -> np.ndarr
     return np.tensordot(odds[:, :1] - odds, squares, axes=1) / squares.sum(axis=0)
 
 
-def _where_it_looks(outcome: "Outcome", probability: np.ndarray, full: bool) -> Any:
-    """The surest rights, the worst wrongs and the least certain, with what spoke for the decision."""
-    part, names = outcome.parts["test"], outcome.facts["classes"]
+def _regions(outcome: Outcome, probability: np.ndarray, full: bool) -> Any:
+    """The most confident decisions, right and wrong, and the least confident, with the regions that drive them."""
+    part, names = outcome.parts["test"], outcome.facts.classes
     labels, decided, confidence = part.labels, probability.argmax(axis=1), probability.max(axis=1)
     right, wrong = np.flatnonzero(decided == labels), np.flatnonzero(decided != labels)
     chosen = {
-        "Surest and right": right[np.argsort(-confidence[right], kind="stable")],
-        "Surest and wrong": wrong[np.argsort(-confidence[wrong], kind="stable")],
-        "Least certain": np.argsort(confidence, kind="stable"),
+        "Most confident, right": right[np.argsort(-confidence[right], kind="stable")],
+        "Most confident, wrong": wrong[np.argsort(-confidence[wrong], kind="stable")],
+        "Least confident": np.argsort(confidence, kind="stable"),
     }
     chosen = {name: at[:SHOWN] for name, at in chosen.items() if len(at)}
     every = np.concatenate(list(chosen.values()))
@@ -215,15 +197,15 @@ def _where_it_looks(outcome: "Outcome", probability: np.ndarray, full: bool) -> 
         name: [(seen[n] if full else None, maps[n], _caption(names, labels[n], decided[n], confidence[n])) for n in at]
         for name, at in chosen.items()
     }
-    return figures.pictures(rows, "What speaks for the decision (outlined: half of the strongest effect and more)")
+    return figures.pictures(rows, "Image regions that drive the decision (outlined: over half of the maximum)")
 
 
-def _caption(names: list[str], label: int, decided: int, confidence: float) -> str:
+def _caption(names: Sequence[str], label: int, decided: int, confidence: float) -> str:
     return f"{names[decided][:16]} {confidence:.2f}\ntrue: {names[label][:16]}"
 
 
-def _in_lesion(outcome: "Outcome", probability: np.ndarray) -> Iterator[tuple[str, float]]:
-    """Of demo images that were rightly taken to show a lesion: the share of the map's mass on it, and its area."""
+def _in_lesion(outcome: Outcome, probability: np.ndarray) -> Iterator[tuple[str, float]]:
+    """The share of the map's mass on the lesion, and of its area, in demo images rightly decided to have one."""
     part = outcome.parts["test"]
     frame = part.frame.reset_index(drop=True)
     hits = np.flatnonzero(frame["radius"].notna() & (probability.argmax(axis=1) == part.labels))[:LOCATED]

@@ -1,4 +1,4 @@
-"""The pipeline's own verbs: `python -m pipelines speech_commands listen FILE`."""
+"""The pipeline's own commands: `python -m pipelines speech_commands listen FILE`."""
 
 from __future__ import annotations
 
@@ -14,45 +14,41 @@ import tyro
 
 @dataclass(frozen=True)
 class Listen:
-    """Prints the commands in a long recording, each with the second at which it is recognised."""
+    """Prints the commands in a long recording, each with the time of its detection."""
 
     file: Annotated[Path, tyro.conf.Positional]
     """Recording to listen to: WAV, FLAC or OGG, of up to a day."""
-    name: str = "speech_commands"
-    """Registered model to listen with; the demo's is speech_commands-demo."""
+    name: str = ""
+    """Registered model to listen with; by default the one named as the pipeline, or its only one."""
     version: str = "champion"
     """Number of the version, or its alias."""
     threshold: float = 0.0
-    """Mean probability from which on a word is detected; 0 takes what was learnt in training."""
+    """Mean probability from which on a word is detected; 0 for the one that was learnt in training."""
 
 
 def listen(arguments: Sequence[str]) -> int:
-    """Slides a registered recogniser over a recording; see `Listen`."""
+    """Slide a registered network over a recording; see `Listen`."""
     asked = tyro.cli(Listen, args=arguments, prog="pipelines speech_commands listen")
 
     from pipelines.core.training import device
 
     with device.quiet():
         from pipelines.core.store import isolation, registry, tracking
-        from pipelines.speech_commands import audio, report, stream
+        from pipelines.speech_commands import PIPELINE, audio, mixing, task
 
         tracking.connect()
-        recogniser = isolation.load(registry.find(asked.name, asked.version).uri)
-    facts = recogniser.facts
-    rate, samples = facts["sample_rate"], facts["samples"]
-
-    learnt = stream.Detector(**facts["detector"]) if "detector" in facts else stream.Detector(threshold=facts["sure"])
-    detector = replace(learnt, threshold=asked.threshold or learnt.threshold)
+        scorer = isolation.load(registry.find_version(PIPELINE, asked.version, asked.name).uri)
+    facts = scorer.facts
+    detector = facts.detector or task.Detector(threshold=facts.sure)
+    detector = replace(detector, threshold=asked.threshold or detector.threshold)
     started = time.perf_counter()
-    blocks = ((block, []) for block in audio.streamed(asked.file, rate))
-    probability = report.hear(recogniser.network, facts, blocks).probability
-    found = detector.detect(detector.smoothed(probability), report.commands(facts["classes"]))
-    for window, label in found:
-        at = stream.seconds(window, samples, rate)
-        print(f"{at // 3600:02.0f}:{at // 60 % 60:02.0f}:{at % 60:04.1f}  {facts['classes'][label]}")
-    heard = stream.seconds(len(probability) - 1, samples, rate)
-    took = time.perf_counter() - started
-    print(f"{len(found):,} commands in {heard:,.1f} s, heard in {took:,.1f} s.", file=sys.stderr)
+    minutes: mixing.Minutes = ((block, ()) for block in audio.streamed(asked.file, facts.sample_rate))
+    stream = task.score(scorer.network, facts, minutes)
+    detections = stream.detections(detector)
+    for second, label in detections:
+        print(f"{second // 3600:02.0f}:{second // 60 % 60:02.0f}:{second % 60:04.1f}  {facts.classes[label]}")
+    length, elapsed = stream.end(len(stream.probability) - 1), time.perf_counter() - started
+    print(f"{len(detections):,} commands in {length:,.1f} s, scored in {elapsed:,.1f} s.", file=sys.stderr)
     return 0
 
 

@@ -8,7 +8,7 @@ from pipelines.core.contract import Gate, Metric, Pipeline
 
 @dataclass(frozen=True)
 class Settings(contract.Settings):
-    """What the stocks pipeline can be told."""
+    """Settings of the stocks pipeline."""
 
     epochs: int = 16
     """Most passes over the training rows; see `patience`."""
@@ -19,15 +19,20 @@ class Settings(contract.Settings):
     weight_decay: float = 5.0
     """Decay of the weights per step, as a share of the learning rate (AdamW)."""
     test_start: str = ""
-    """First day of the test period, such as 2014-01-01; by default its last fifth of the days."""
+    """First day of the test period, such as 2014-01-01; by default the last fifth of the days is test."""
     cost_bp: float = 5.0
-    """What trading costs in the trading check, in basis points of the amount traded."""
+    """Cost of trading in the trading check, in basis points of the amount traded."""
     window: int = 44
     """Past days that the network reads, the day of the forecast included."""
     date: str = ""
     """Column with the day; recognised under its usual names."""
     ticker: str = ""
-    """Column with the ticker; recognised under its usual names, else the name of the file stands for it."""
+    """Column with the ticker; recognised under its usual names; without one, the file's name is the ticker."""
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that flags name, by role, "" for none."""
+        return {"date": self.date, "ticker": self.ticker}
 
 
 PIPELINE = Pipeline(

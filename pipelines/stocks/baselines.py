@@ -1,10 +1,13 @@
-"""What the network has to beat, from trivial to strong: forecasts of variance and of return quantiles.
+"""Baselines from trivial to strong: forecasts of variance and of return quantiles.
 
 All are fitted on training rows alone and frozen; later days only move their state along. Forecasts are of the mean
 daily variance over each horizon, float64 (n, 3). A ticker that was not seen in training gets what all have in common.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.signal import lfilter
@@ -12,7 +15,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from pipelines.core.contract import Settings
 from pipelines.core.data.arrays import Part
-from pipelines.stocks.features import HAR, HAR_MARKET, HAR_POOLED, HORIZONS, MONTH, Days, channels, rolling_mean
+from pipelines.stocks.features import HAR, HAR_MARKET, HAR_POOLED, HORIZONS, MONTH, Days, Window, channels, rolling_mean
+
+if TYPE_CHECKING:
+    from pipelines.stocks.data import Facts
 
 Forecast = Callable[[Part], np.ndarray]
 
@@ -25,11 +31,11 @@ LATEST = 5
 PATIENCE = 20
 """Rounds without a lower loss on the validation rows before no more trees are added."""
 FEWEST_RETURNS = 500
-"""Training returns below which a ticker has no GARCH of its own, about the least that its likelihood can do with."""
+"""Training returns below which a ticker gets the common GARCH, about the least that its likelihood needs."""
 
 
-def baselines(facts: dict, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Forecast]]:
-    """Yields (name, forecast); forecast gives the mean variance over each horizon, float64 (n, 3)."""
+def baselines(facts: Facts, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Forecast]]:
+    """Pairs of name and forecast, which gives the mean variance over each horizon, float64 (n, 3)."""
     yield "last_value", lambda part: _everywhere(_variance(_days(part), facts), part)
     yield "month_mean", lambda part: _everywhere(_month_mean(_days(part), facts), part)
     yield "ewma", lambda part: _everywhere(_ewma(_days(part), facts), part)
@@ -41,18 +47,8 @@ def baselines(facts: dict, settings: Settings, train: Part, validation: Part) ->
     yield "trees", _trees(facts, settings, train, validation)
 
 
-def qlike(variance: np.ndarray, forecast: np.ndarray) -> np.ndarray:
-    """v/h - ln(v/h) - 1, element by element, 0 where the forecast is right.
-
-    Ranks forecasts as the true variance would, although v is a noisy proxy of it: Patton (2011), "Volatility forecast
-    comparison using imperfect volatility proxies".
-    """
-    ratio = variance / forecast
-    return ratio - np.log(ratio) - 1
-
-
 def historical_quantiles(train: Part, levels: Sequence[float]) -> Forecast:
-    """Quantiles of each ticker's training returns: the function gives float64 (n, 3, levels) for a part."""
+    """Quantiles of each ticker's training returns, as a function from a part to float64 (n, 3, levels)."""
     returns, ticker = train.labels[:, len(HORIZONS) :], _ticker(train)
     return _looked_up(returns, ticker, lambda rows: np.quantile(rows, levels, axis=0).T)
 
@@ -66,7 +62,7 @@ def _constant(train: Part) -> Forecast:
 
 
 def _looked_up(values: np.ndarray, ticker: np.ndarray, learn: Callable[[np.ndarray], np.ndarray]) -> Forecast:
-    """What `learn` makes of the training rows of a part's tickers, or of all rows for a ticker without any."""
+    """A statistic of each ticker's training rows, or of all rows for a ticker without any."""
     common = learn(values)
     table = {number: learn(values[ticker == number]) for number in np.unique(ticker)}
 
@@ -78,33 +74,35 @@ def _looked_up(values: np.ndarray, ticker: np.ndarray, learn: Callable[[np.ndarr
 
 
 def _days(part: Part) -> Days:
-    return part.inputs["past"].days
+    past: Any = part.inputs["past"]
+    assert isinstance(past, Window)
+    return past.days
 
 
 def _ticker(part: Part) -> np.ndarray:
     return part.inputs["ticker"][part.rows]
 
 
-def _channel(days: Days, facts: dict, name: str) -> np.ndarray:
+def _channel(days: Days, facts: Facts, name: str) -> np.ndarray:
     """A channel of every ticker-day, float64 by position, NaN on a ticker's first day."""
-    values = days.values[:, channels(facts["features"]).index(name)].astype(np.float64)
+    values = days.values[:, channels(facts.features).index(name)].astype(np.float64)
     return np.where(np.arange(len(values)) >= days.begin, values, np.nan)
 
 
-def _variance(days: Days, facts: dict) -> np.ndarray:
+def _variance(days: Days, facts: Facts) -> np.ndarray:
     return np.exp(_channel(days, facts, "log variance"))
 
 
-def _month_mean(days: Days, facts: dict) -> np.ndarray:
+def _month_mean(days: Days, facts: Facts) -> np.ndarray:
     return rolling_mean(_variance(days, facts), MONTH, days.code)
 
 
-def _ewma(days: Days, facts: dict) -> np.ndarray:
-    variance, found = _variance(days, facts), np.full(len(days.order), np.nan)
+def _ewma(days: Days, facts: Facts) -> np.ndarray:
+    variance, means = _variance(days, facts), np.full(len(days.order), np.nan)
     for of_ticker in _spans(days):
         past = variance[of_ticker]
-        found[of_ticker] = _recursion((1 - DECAY) * past, DECAY, past[0])
-    return found
+        means[of_ticker] = _recursion((1 - DECAY) * past, DECAY, past[0])
+    return means
 
 
 def _everywhere(values: np.ndarray, part: Part) -> np.ndarray:
@@ -126,11 +124,11 @@ def _recursion(shocks: np.ndarray, decay: float, start: float) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------------- fitted
 
 
-def _garch(facts: dict, train: Part) -> Forecast:
+def _garch(facts: Facts, train: Part) -> Forecast:
     """GARCH(1,1) of Bollerslev (1986), by normal likelihood on each ticker's returns up to its last training day.
 
-    It forecasts the close-to-close variance, so each ticker's forecasts are rescaled to the variance that is judged,
-    by the factor that is best for QLIKE on the training rows: the mean of v/h.
+    It forecasts the close-to-close variance, so each ticker's forecasts are rescaled to the target variance, by the
+    factor that is best for QLIKE on the training rows: the mean of v/h.
     """
     from arch import arch_model
 
@@ -165,7 +163,7 @@ def _garch(facts: dict, train: Part) -> Forecast:
 
 def _garch_forecasts(days: Days, returns: np.ndarray, parameters: np.ndarray) -> np.ndarray:
     """Mean variance over each horizon after every position, (positions, 3), from `parameters` (positions, 3)."""
-    found = np.full((len(days.order), len(HORIZONS)), np.nan)
+    forecasts = np.full((len(days.order), len(HORIZONS)), np.nan)
     for of_ticker in _spans(days):
         constant, arch, persistence = parameters[of_ticker.start]
         past = returns[of_ticker] ** 2
@@ -174,34 +172,34 @@ def _garch_forecasts(days: Days, returns: np.ndarray, parameters: np.ndarray) ->
         for step in range(1, max(HORIZONS) + 1):
             total += ahead
             if step in HORIZONS:
-                found[of_ticker, HORIZONS.index(step)] = total / step
+                forecasts[of_ticker, HORIZONS.index(step)] = total / step
             ahead = constant + (arch + persistence) * ahead
-    return found
+    return forecasts
 
 
-def _trees(facts: dict, settings: Settings, train: Part, validation: Part) -> Forecast:
-    """Boosted trees on what the network reads, one model a horizon, which correct what the network corrects.
+def _trees(facts: Facts, settings: Settings, train: Part, validation: Part) -> Forecast:
+    """Boosted trees on the network's inputs, one model a horizon; as the network they correct the pooled forecast.
 
-    Squared errors of the logarithm of variance, as for the network; they stop where the loss on the validation rows
-    does, as it does.
+    The loss is the squared error of the logarithm of variance, as for the network; training stops where the loss on the
+    validation rows does, as there.
     """
     columns = {"train": _flat(train), "validation": _flat(validation) if len(validation) else None}
     models = []
     for horizon in range(len(HORIZONS)):
 
-        def missed(part: Part, horizon: int = horizon) -> np.ndarray:
-            logs = np.log(part.labels[:, horizon]) + facts["excess"][horizon]
+        def error(part: Part, horizon: int = horizon) -> np.ndarray:
+            logs = np.log(part.labels[:, horizon]) + facts.excess[horizon]
             return logs - _linear(part, HAR_POOLED)[:, horizon]
 
         model = HistGradientBoostingRegressor(
             **TREES,
-            categorical_features=[0] if len(facts["tickers"]) < 255 else None,
+            categorical_features=[0] if len(facts.tickers) < 255 else None,
             early_stopping=len(validation) > 0,
             n_iter_no_change=PATIENCE,
             random_state=settings.seed,
         )
-        known = {"X_val": columns["validation"], "y_val": missed(validation)} if len(validation) else {}
-        models.append(model.fit(columns["train"], missed(train), **known))
+        held_out = {"X_val": columns["validation"], "y_val": error(validation)} if len(validation) else {}
+        models.append(model.fit(columns["train"], error(train), **held_out))
 
     def forecast(part: Part) -> np.ndarray:
         flat = _flat(part)
@@ -219,7 +217,7 @@ def _flat(part: Part) -> np.ndarray:
     """Ticker, regressors, linear forecasts and the latest days of each row side by side, float32 (n, columns)."""
     days = _days(part)
     now = days.place[part.rows]
-    at = np.maximum(now[:, None] + np.arange(1 - LATEST, 1), days.begin[now][:, None])
-    latest = days.values[at][:, :, 1:].reshape(len(part), -1)
+    position = np.maximum(now[:, None] + np.arange(1 - LATEST, 1), days.begin[now][:, None])
+    latest = days.values[position][:, :, 1:].reshape(len(part), -1)
     ticker = _ticker(part).astype(np.float32)
     return np.column_stack([ticker, part.inputs["linear"][part.rows], part.inputs["har"][part.rows], latest])

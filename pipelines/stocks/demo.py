@@ -1,4 +1,4 @@
-"""Embedded data: real prices of two indices, and random walks in which there is nothing to be forecast."""
+"""Embedded data: real prices of two indices, and random walks, of which nothing can be forecast."""
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ def indices() -> pd.DataFrame:
 
 
 def random_walk(seed: int) -> pd.DataFrame:
-    """Ten tickers over 3,000 days, each a Gaussian random walk with a constant volatility of its own.
+    """Ten tickers over 3,000 days, each a Gaussian random walk of constant volatility, which differs between tickers.
 
     Open, high, low and close are those of a path of `STEPS` steps a day, and the overnight step has `NIGHT` of the
     day's variance. Volume is drawn independently of everything. Columns as in `indices`, without Adj Close.

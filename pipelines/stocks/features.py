@@ -1,19 +1,27 @@
-"""What a ticker-day knows: its ticker's past days, the market of each of those days, and what HAR makes of them.
+"""Features of a ticker-day: its ticker's past days, market averages over those days, and HAR's linear forecasts.
 
 Inside, ticker-days are in order of ticker and time; positions are places in that order. A ticker's first day has no
-return, so its history begins with the second. Nothing here looks ahead but `ahead`, which makes targets.
+return, so its history begins with the second. Only `ahead` looks ahead, for the targets.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    from pipelines.stocks.data import Facts
+
 HORIZONS = (1, 5, 21)
 """Trading days that forecasts look ahead: a day, a week, a month."""
-WEEK, MONTH = 5, 22
-"""Days of the averages in HAR (Corsi 2009)."""
+TARGETS = [f"variance_{h}d" for h in HORIZONS] + [f"return_{h}d" for h in HORIZONS]
+"""Columns of the targets: for each horizon the mean variance of the days ahead, and the log return over them."""
+WEEK, MONTH, YEAR = 5, 22, 252
+"""Trading days; HAR averages over a week and a month (Corsi 2009)."""
 FLOOR = 1e-6
 """Least variance of a day: a daily volatility of 0.1 %, below which prices tell little more than their rounding."""
 LINEAR = (
@@ -30,12 +38,10 @@ LINEAR = (
 HAR, HAR_MARKET, HAR_POOLED = slice(0, 3), slice(3, 6), slice(6, 9)
 """Columns of the input `har`: the forecasts of HAR, one a horizon, of HAR with leverage and market, and of the same
 with the coefficients of all tickers together."""
-SPLITS = np.log([3 / 2, 2, 5 / 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 25, 30, 50, 100])
-NEAR, CALM = 0.03, 1 / 6
-"""An overnight move this near to a split's, in logarithms, is one if the day's range is less than this share of it.
-Of the moves that are none, most are news, on which the day's range is wide too."""
 OWN = 250
-"""Training days from which on a ticker has coefficients of its own; others share those of all tickers."""
+"""Training days from which on a ticker gets separate coefficients; others share those of all tickers."""
+Coefficients = tuple[tuple[tuple[float, ...], ...], ...]
+"""Constant and slopes for each column of the input `har`, (1 + tickers, 6, 9), of all tickers together first."""
 
 
 # ------------------------------------------------------------------------------------------------ prices, their means
@@ -52,24 +58,17 @@ def garman_klass(prices: pd.DataFrame) -> np.ndarray:
     return np.maximum(0.5 * spread**2 - (2 * np.log(2) - 1) * move**2, FLOOR)
 
 
-def adjustment(prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """What makes prices of different days comparable, and which days are taken as splits; rows by ticker and time.
+def derive(prices: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The `return` and `variance` of each day and the TARGETS, float64 (n,) each; rows by ticker and time.
 
-    Returns:
-        Factors to multiply prices by, float64 (n,): from `adj_close` where there is one, and from splits that the
-        prices still show; those of earlier days do not depend on later ones. And whether it is a split, bool (n,).
+    Variance is Garman and Klass's, or the squared return where there are close prices alone.
     """
     ticker = pd.factorize(prices["ticker"])[0]
-    given = (prices["adj_close"] / prices["close"]).to_numpy() if "adj_close" in prices else np.ones(len(prices))
-    close = np.log(prices["close"].to_numpy() * given)
-    first, spread = close, np.zeros(len(prices))
-    if "open" in prices:
-        first, spread = np.log(prices["open"].to_numpy() * given), np.log(prices["high"] / prices["low"]).to_numpy()
-    night = first - shifted(close, 1, ticker)
-    nearest = SPLITS[np.abs(np.abs(night)[:, None] - SPLITS).argmin(axis=1)]
-    split = (np.abs(np.abs(night) - nearest) < NEAR) & (spread < CALM * nearest)
-    factor = np.exp(np.where(split, -np.sign(night) * nearest, 0))
-    return given * pd.Series(factor).groupby(ticker).cumprod().to_numpy(), split
+    price = np.log(prices["close"] * prices["adjustment"]).to_numpy()
+    returns = price - shifted(price, 1, ticker)
+    variance = garman_klass(prices) if "open" in prices else np.maximum(returns**2, FLOOR)
+    targets = [ahead(variance, h, ticker) for h in HORIZONS] + [shifted(price, -h, ticker) - price for h in HORIZONS]
+    return {"return": returns, "variance": variance, **dict(zip(TARGETS, targets, strict=True))}
 
 
 def rolling_mean(values: np.ndarray, length: int, group: np.ndarray) -> np.ndarray:
@@ -97,11 +96,11 @@ def ahead(values: np.ndarray, length: int, group: np.ndarray) -> np.ndarray:
 
 def shifted(values: np.ndarray, steps: int, group: np.ndarray) -> np.ndarray:
     """The values `steps` positions earlier (later, if negative) within the group, NaN where there is none."""
-    found, n = np.full(len(values), np.nan), len(values)
+    moved, n = np.full(len(values), np.nan), len(values)
     if abs(steps) < n:
         here, there = (slice(steps, n), slice(0, n - steps)) if steps >= 0 else (slice(0, n + steps), slice(-steps, n))
-        found[here] = np.where(group[here] == group[there], values[there], np.nan)
-    return found
+        moved[here] = np.where(group[here] == group[there], values[there], np.nan)
+    return moved
 
 
 # ------------------------------------------------------------------------------------------------------------- inputs
@@ -129,16 +128,13 @@ class Days:
 
 
 class Window:
-    """The latest `length` days of each ticker-day, its own the last, gathered when they are asked for."""
+    """The latest `length` days up to each ticker-day, gathered when they are asked for."""
 
     dtype = np.dtype(np.float32)
 
     def __init__(self, days: Days, length: int) -> None:
         self.days = days
         self.shape = (len(days.order), length, days.values.shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """The days up to those of `rows`, float32 (len(rows), length, channels); zero before the history begins."""
@@ -149,7 +145,7 @@ class Window:
 
 
 def channels(features: Sequence[str]) -> list[str]:
-    """What `past` tells of a day, in order, given the price columns that there are."""
+    """Channels of a day in `past`, in order, given the columns of the records."""
     ranged, volume = "open" in features, "volume" in features
     return [
         "exists",
@@ -164,7 +160,7 @@ def channels(features: Sequence[str]) -> list[str]:
     ]
 
 
-def inputs(records: pd.DataFrame, facts: dict) -> dict[str, np.ndarray | Window]:
+def inputs(records: pd.DataFrame, facts: Facts) -> dict[str, np.ndarray | Window]:
     """The network's inputs for every record, in the order of the records, which may be any.
 
     Args:
@@ -172,25 +168,25 @@ def inputs(records: pd.DataFrame, facts: dict) -> dict[str, np.ndarray | Window]
         facts: `features`, `tickers`, `window` and `har`, as learnt from the training records.
 
     Returns:
-        `past`, a lazy float32 (n, window, channels): the ticker's latest days, see `channels`, the record's own day
-        last; zero where there are none. `linear`, float32 (n, 8): see LINEAR. `har`, float32 (n, 9): the logarithms of
-        the linear variance forecasts, see HAR. `ticker`, int32 (n,): the place among the tickers learnt, from 1; 0 for
+        `past`, a lazy float32 (n, window, channels): the ticker's latest days, see `channels`, the record's day last;
+        zero where there are none. `linear`, float32 (n, 8): see LINEAR. `har`, float32 (n, 9): the logarithms of the
+        linear variance forecasts, see HAR. `ticker`, int32 (n,): the place among the tickers learnt, from 1; 0 for
         another.
     """
-    table = days(records, facts["features"])
+    table = days(records, facts.features)
     linear = np.empty_like(table.linear)
     linear[table.order] = table.linear
-    ticker = (pd.Index(facts["tickers"]).get_indexer(records["ticker"]) + 1).astype(np.int32)
+    ticker = (pd.Index(facts.tickers).get_indexer(records["ticker"]) + 1).astype(np.int32)
     return {
-        "past": Window(table, facts["window"]),
+        "past": Window(table, facts.window),
         "linear": linear,
-        "har": har_forecast(linear, ticker, facts["har"]),
+        "har": har_forecast(linear, ticker, facts.har),
         "ticker": ticker,
     }
 
 
 def days(records: pd.DataFrame, features: Sequence[str]) -> Days:
-    """What is known of each ticker-day at its close. Market averages are over the tickers of the same day."""
+    """The features known at each ticker-day's close. Market averages are over the tickers of the same day."""
     code = pd.factorize(records["ticker"], sort=True)[0].astype(np.int64)
     order = np.lexsort((records["time"].to_numpy(), code))
     place = np.empty(len(order), np.int64)
@@ -243,45 +239,55 @@ def _average(values: np.ndarray, day: np.ndarray, days: int) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------------------- HAR
 
 
-def fit_har(linear: np.ndarray, targets: np.ndarray, ticker: np.ndarray, tickers: int) -> list:
-    """Coefficients of HAR and of HAR with leverage and market, for all tickers together and for each.
+def fit_linear(
+    records: pd.DataFrame, columns: Sequence[str], tickers: Sequence[str]
+) -> tuple[Coefficients, tuple[float, ...]]:
+    """Fit HAR and HAR with leverage and market, for all tickers together and for each.
 
     The logarithm of the mean variance over each horizon is regressed on HAR's averages of log variance (Corsi 2009,
     "A simple approximate long-memory model of realized volatility"), and on all of LINEAR. The forecast is
     exp(mu + s^2 / 2), with s^2 the variance of the residuals, whose half is part of the constant here.
 
     Args:
-        linear: (n, 8), training rows.
-        targets: (n, 3), mean variance over each horizon.
-        ticker: (n,), from 1; tickers with fewer than OWN rows get the coefficients of all.
-        tickers: how many there are.
+        records: of training.
+        columns: the features, see `channels`.
+        tickers: those to fit, numbered from 1; one with fewer than OWN rows gets the coefficients of all together.
 
     Returns:
-        Nested lists of shape (1 + tickers, 6, 9): constant and slopes for each column of `har`, all tickers first.
+        The coefficients; and for each horizon the log of the expected variance less the expected log, by the pooled
+        forecast: half the variance of its errors.
     """
+    table = days(records, columns)
+    frame = records.iloc[table.order]
+    # The first month of each ticker's training rows lacks the days before them, which are context.
+    full = frame.groupby("ticker").cumcount().to_numpy() >= MONTH
+    targets, linear = frame[TARGETS[: len(HORIZONS)]].to_numpy()[full], table.linear[full]
+    number = pd.Index(tickers).get_indexer(frame["ticker"][full])
     pooled = _coefficients(linear, targets)
-    of_ticker = (ticker == number for number in range(1, tickers + 1))
-    return [pooled, *(_coefficients(linear[r], targets[r]) if r.sum() >= OWN else pooled for r in of_ticker)]
+    of_ticker = (number == ticker for ticker in range(len(tickers)))
+    har = (pooled, *(_coefficients(linear[r], targets[r]) if r.sum() >= OWN else pooled for r in of_ticker))
+    forecast = har_forecast(linear, np.zeros(len(linear), int), har)[:, HAR_POOLED]
+    return har, tuple((forecast - np.log(targets)).mean(axis=0).tolist())
 
 
-def _coefficients(linear: np.ndarray, targets: np.ndarray) -> list:
-    logs, found = np.log(targets), np.zeros((6, 1 + linear.shape[1]))
+def _coefficients(linear: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    logs, coefficients = np.log(targets), np.zeros((6, 1 + linear.shape[1]))
     for rows, width in ((HAR, 3), (HAR_MARKET, linear.shape[1])):
         x, mean = linear[:, :width].astype(np.float64), linear[:, :width].mean(axis=0, dtype=np.float64)
         # The least-norm solution, since the market of a single ticker is the ticker itself.
         slopes = np.linalg.pinv((x - mean).T @ (x - mean), rcond=1e-8, hermitian=True) @ (x - mean).T @ logs
         residuals = logs - x @ slopes
-        found[rows, 1 : 1 + width] = slopes.T
-        found[rows, 0] = residuals.mean(axis=0) + residuals.var(axis=0) / 2
-    return found.tolist()
+        coefficients[rows, 1 : 1 + width] = slopes.T
+        coefficients[rows, 0] = residuals.mean(axis=0) + residuals.var(axis=0) / 2
+    return tuple(map(tuple, coefficients.tolist()))
 
 
-def har_forecast(linear: np.ndarray, ticker: np.ndarray, coefficients: list) -> np.ndarray:
+def har_forecast(linear: np.ndarray, ticker: np.ndarray, coefficients: Coefficients) -> np.ndarray:
     """Logarithms of the forecast variances, float32 (n, 9), see HAR, HAR_MARKET and HAR_POOLED."""
     table = np.array(coefficients)
-    found = np.empty((len(linear), 3 * len(HORIZONS)), np.float32)
+    logs = np.empty((len(linear), 3 * len(HORIZONS)), np.float32)
     for number in np.unique(ticker):
         rows = ticker == number
-        found[rows, : HAR_POOLED.start] = linear[rows] @ table[number, :, 1:].T + table[number, :, 0]
-    found[:, HAR_POOLED] = linear @ table[0, HAR_MARKET, 1:].T + table[0, HAR_MARKET, 0]
-    return found
+        logs[rows, : HAR_POOLED.start] = linear[rows] @ table[number, :, 1:].T + table[number, :, 0]
+    logs[:, HAR_POOLED] = linear @ table[0, HAR_MARKET, 1:].T + table[0, HAR_MARKET, 0]
+    return logs

@@ -1,8 +1,8 @@
-"""The trading check: whether forecasts of volatility would have been of use, after costs. It is no advice.
+"""The trading check: would forecasts of volatility have been of use, after costs? It is no advice.
 
 Each ticker has an equal share of the wealth, of which so much is invested as brings its forecast volatility to TARGET,
-and at most all of it; the rest is cash, which bears nothing. A forecast made at a day's close is traded at the next
-day's open. Beside it: the same shares always fully invested (equal weight), and bought once (buy and hold).
+and at most all of it; the rest is cash without interest. A forecast made at a day's close is traded at the next day's
+open. Beside it: the same shares always fully invested (equal weight), and bought once (buy and hold).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.report import figures
-from pipelines.stocks.features import HORIZONS
+from pipelines.stocks.features import HORIZONS, YEAR
 
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
@@ -24,20 +24,19 @@ if TYPE_CHECKING:
 TARGET = 0.10
 """Volatility a year of each ticker's share: as in Harvey, Hoyle, Korgaonkar et al. (2018), "The impact of volatility
 targeting"."""
-YEAR = 252  # trading days
 BLOCK, DRAWS = 21, 500  # days, on average, of the stationary bootstrap's blocks (Politis and Romano 1994); resamplings
 FORECASTS = ("network", "har_pooled", "constant")
-"""Whose forecasts are held by."""
+"""Models whose forecasts set the holdings."""
 EQUAL, HOLD = "equal weight", "buy and hold"
 WORDS = (
-    "The trading check is a test of use on past prices, not advice. It holds the tickers that are in the data: "
+    "The trading check tests the use of forecasts on past prices; it is not advice. It trades the tickers in the data: "
     "survivors, so that every holding looks better than it could have been"
 )
 
 
 @dataclass(frozen=True)
 class Path:
-    """What a holding did: `wealth` (days,) before each day's trade, from 1; `traded` (days,), a share of the wealth."""
+    """A holding over time: `wealth` (days,) before each day's trade, from 1; `traded` (days,), in parts of it."""
 
     wealth: np.ndarray
     traded: np.ndarray
@@ -49,10 +48,10 @@ class Path:
 
 
 def simulate(prices: np.ndarray, wanted: np.ndarray, cost: float) -> Path:
-    """Trades at each day's price to the wanted shares of the wealth, and pays for it.
+    """Trade at each day's price to the wanted shares of the wealth, and pay the costs.
 
     Args:
-        prices: (days, tickers), those that are traded at.
+        prices: (days, tickers), at which is traded.
         wanted: (days, tickers), shares of the wealth, at least 0 and together at most 1; NaN in the whole row for a
             day without a trade. They must have been known before that day's price.
         cost: of trading an amount, as a share of it.
@@ -60,21 +59,21 @@ def simulate(prices: np.ndarray, wanted: np.ndarray, cost: float) -> Path:
     Returns:
         The path. Costs are paid from cash, and where there is none, from what is bought.
     """
-    held, cash = np.zeros(prices.shape[1]), 1.0
+    amounts, cash = np.zeros(prices.shape[1]), 1.0
     wealth, traded = np.ones(len(prices)), np.zeros(len(prices))
     for day, price in enumerate(prices):
         if day:
-            held = held * price / prices[day - 1]
-        wealth[day] = held.sum() + cash
+            amounts = amounts * price / prices[day - 1]
+        wealth[day] = amounts.sum() + cash
         if np.isnan(wanted[day]).any():
             continue
-        # Costs lower the wealth that is shared out, and so the trades that cause them: a few rounds settle it.
+        # Costs lower the wealth to invest, and so the trades that cause them: a few rounds converge.
         left = wealth[day]
         for _ in range(4):
-            amount = np.abs(wanted[day] * left - held).sum()
-            left = wealth[day] - cost * amount
-        held = wanted[day] * left
-        cash, traded[day] = left - held.sum(), amount / wealth[day]
+            turnover = np.abs(wanted[day] * left - amounts).sum()
+            left = wealth[day] - cost * turnover
+        amounts = wanted[day] * left
+        cash, traded[day] = left - amounts.sum(), turnover / wealth[day]
     return Path(wealth, traded)
 
 
@@ -93,7 +92,7 @@ def figures_of(path: Path) -> dict[str, float]:
 
 
 def sharpe(returns: np.ndarray) -> np.ndarray:
-    """Mean over deviation of daily returns (days, ...), a year's; cash bears nothing."""
+    """Mean over deviation of daily returns (days, ...), a year's; cash earns no interest."""
     deviation = returns.std(axis=0)
     return np.divide(returns.mean(axis=0), deviation, out=np.zeros_like(deviation), where=deviation > 0) * np.sqrt(YEAR)
 
@@ -104,17 +103,18 @@ def sharpe_intervals(returns: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     drawn = StationaryBootstrap(BLOCK, returns.to_numpy(), seed=seed).apply(sharpe, DRAWS)
     value, equal = sharpe(returns.to_numpy()), [returns.columns.get_loc(EQUAL)]
-    found = {}
-    for name, of, draws in (
+    columns = {}
+    for name, values, draws in (
         ("Sharpe ratio", value, drawn),
         ("over equal weight", value - value[equal], drawn - drawn[:, equal]),
     ):
-        found[name] = [Interval(*row) for row in np.stack([of, *np.quantile(draws, [0.025, 0.975], axis=0)], axis=1)]
-    return pd.DataFrame(found, index=returns.columns)
+        bounds = np.quantile(draws, [0.025, 0.975], axis=0)
+        columns[name] = [Interval(*row) for row in np.stack([values, *bounds], axis=1)]
+    return pd.DataFrame(columns, index=returns.columns)
 
 
 def holdings(outcome: Outcome) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Prices to trade at, (days, tickers), and what each holding wants to own then, shares of the wealth as these.
+    """Prices to trade at, (days, tickers), and the shares of the wealth that each holding wants then, as these.
 
     The days are those that follow a test day. Forecasts of variance are from open to close: the factor that makes them
     forecasts of a whole day's return is each ticker's on training days (of all tickers for one that is new).
@@ -136,24 +136,24 @@ def holdings(outcome: Outcome) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     tests = np.unique(frame["time"])
     first, last = np.searchsorted(table.index, [tests[0], tests[-1]])
     days = slice(first + 1, last + 2)
-    found, models = {}, {"network": outcome.scores, **outcome.baselines}
+    wanted, models = {}, {"network": outcome.scores, **outcome.baselines}
     for name in FORECASTS:
         deviation = np.sqrt(YEAR * factor * models[name][:, 0])
         shares = frame.assign(share=np.minimum(TARGET / deviation, 1) / table.shape[1])
         known = shares.pivot(index="time", columns="ticker", values="share").reindex(table.index)
-        # Shifted by a day: what was forecast at a close is wanted at the next open. A ticker without a forecast keeps
-        # its last one, and is not held before its first.
-        found[name] = known.shift(1).ffill().fillna(0)[days].to_numpy()
+        # Shifted by a day: a forecast at a close is traded at the next open. A ticker without a forecast keeps its last
+        # one, and is not bought before its first.
+        wanted[name] = known.shift(1).ffill().fillna(0)[days].to_numpy()
     exists = table[days].notna().to_numpy()
-    found[EQUAL] = np.where(exists, 1 / table.shape[1], 0)
-    found[HOLD] = np.full(found[EQUAL].shape, np.nan)
-    found[HOLD][0] = found[EQUAL][0]
-    # A ticker's price before its first day is never traded at.
-    return table[days].bfill(), {name: np.where(exists | np.isnan(shares), shares, 0) for name, shares in found.items()}
+    wanted[EQUAL] = np.where(exists, 1 / table.shape[1], 0)
+    wanted[HOLD] = np.full(wanted[EQUAL].shape, np.nan)
+    wanted[HOLD][0] = wanted[EQUAL][0]
+    wanted = {name: np.where(exists | np.isnan(shares), shares, 0) for name, shares in wanted.items()}
+    return table[days].bfill(), wanted  # a ticker's price before its first day is never traded at
 
 
 def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
-    """What a report shows of it: figures of each holding, equity curves, and the words that belong to them."""
+    """Items of the report: a table of figures of each holding, and equity curves."""
     prices, wanted = holdings(outcome)
     rate = outcome.settings.cost_bp / 10_000
     paths = {name: simulate(prices.to_numpy(), shares, rate) for name, shares in wanted.items()}
@@ -169,10 +169,10 @@ def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
 
 
 def words(outcome: Outcome) -> str:
-    """What must be known beside the trading check."""
+    """Caution to read with the trading check."""
     without = "" if "adj_close" in outcome.parts["test"].records else "; prices lack dividends"
-    at = "open" if "open" in outcome.parts["test"].records else "close"
+    price = "open" if "open" in outcome.parts["test"].records else "close"
     return (
-        f"{WORDS}{without}. Forecasts are traded at the next {at}, after costs of {outcome.settings.cost_bp:g} bp. Its"
-        " figures are of a year; the Sharpe ratio is the one to compare, for a target lowers return and risk alike."
+        f"{WORDS}{without}. Forecasts are traded at the next {price}, after costs of {outcome.settings.cost_bp:g} bp. "
+        "Figures are of a year; compare Sharpe ratios, since a target lowers return and risk alike."
     )

@@ -1,140 +1,163 @@
-"""A version on other labelled data: scored as a test set is, and nothing is trained."""
+"""`evaluate`: score a registered version on other labelled data; nothing is trained."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 
-from pipelines.core.contract import InputError, Pipeline, Settings
+from pipelines.core.contract import InputError, Pipeline
 from pipelines.core.data.arrays import Part
-from pipelines.core.data.dataset import record_hashes
+from pipelines.core.data.dataset import Dataset
+from pipelines.core.data.identity import identities
 from pipelines.core.data.splits import Splits
-from pipelines.core.evaluation.bootstrap import bootstrap as resample
-from pipelines.core.reading import sources
-from pipelines.core.reading.sources import Origin
+from pipelines.core.reading import downloads
+from pipelines.core.reading.downloads import Origin
 from pipelines.core.review import record, verdict
-from pipelines.core.serving import model
+from pipelines.core.serving.model import Scorer
 from pipelines.core.store import isolation, manifest, registry, tracking
+from pipelines.core.store.model_names import check_name
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict
-from pipelines.core.training.trial import NETWORK, Clock, Outcome
+from pipelines.core.training.scoring import score
+from pipelines.core.training.trial import NETWORK, Clock, Outcome, resample
+
+EXAMPLES = ("none", "ids", "full")
+"""Values of `--examples`, the strictest first."""
 
 
 def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "champion", name: str = "") -> None:
-    """Scores a registered version on labelled data and records metrics, intervals and figures; trains nothing.
+    """Score a registered version on labelled data and record metrics, intervals and figures; train nothing.
 
-    Records that the version learnt from are context and are not judged, and neither is their group or, where records
-    have a time, the days before the end of its training: their number is told.
+    Records that the version has learnt from are context only, as are their groups and, where records have a time,
+    records from before the version's test period; their number is reported.
 
     Args:
         pipeline: whose version it is.
         data: Labelled data: demo, the name of a public set, or the path of your own.
-        history: What came before, such as past payments with their labels: read beside the data, which are judged.
+        history: Earlier records, such as past payments with their labels: read beside the data, but not scored.
         model: Version to score: champion, or a number.
         name: Registered model; by default the pipeline's name on your own data, else PIPELINE-DATA.
     """
-    origin = sources.resolve(data, pipeline, Path.cwd())
+    check_name(name)
+    origin = downloads.resolve(data, pipeline, Path.cwd())
     tracking.connect()
-    version = registry.find(name or registry.registered_name(pipeline, pipeline.settings(), origin), model)
+    version = registry.find_version(pipeline, model, name, origin)
     with device.quiet():
-        scored = isolation.load(version.uri)
-    stored = {k: tuple(v) if isinstance(v, list) else v for k, v in scored.facts["settings"].items()}
-    settings = replace(pipeline.settings(**stored), data=data, name=version.name)
-    settings = replace(settings, examples="ids" if origin.kind == "own" else settings.examples)
-    origins = [*([sources.resolve(history, pipeline, Path.cwd())] if history else []), origin]
-    records = manifest.read_all(pipeline, origins[-1:], settings)
-    print(pipeline.data.describe(records))
-    asked = record_hashes(records)
-    if history:
-        records = manifest.read_all(pipeline, origins, settings)
-    asked = np.isin(record_hashes(records), asked)
-    if hasattr(pipeline.data, "adopt"):
-        records = pipeline.data.adopt(records, scored.facts)
-    splits = judged(pipeline, records, version, asked)
+        scorer = isolation.load(version.uri)
+    settings = settings_of(pipeline, scorer, data, version.name, origin)
+    origins = [*([downloads.resolve(history, pipeline, Path.cwd())] if history else []), origin]
+    asked = manifest.read_all(pipeline, origins[-1:], settings)
+    print(pipeline.data.describe(asked))
+    every = manifest.read_all(pipeline, origins, settings) if history else asked
+    wanted = np.isin(every.identity, identities(asked.records, every.key))
+    if adopt := pipeline.data.CAPABILITIES.adopt:
+        every = adopt(every, scorer.facts)
+    splits = select_unseen(pipeline, every, version, wanted)
 
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, origins, records, splits)
+        record.begin(pipeline, settings, machine, origins, every, splits)
         looks = tracking.looks(pipeline, tracking.fingerprints(run_id)["test_sha256"])
         tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
-        outcome = outcome_of(pipeline, records, splits, settings, machine, version, scored)
-        told = _told(outcome, version, origin, looks)
-        own = outcome.bootstrap.interval(NETWORK, pipeline.headline.name)
+        outcome = score_version(pipeline, every, splits, settings, machine, version, scorer)
+        description = _description(outcome, version, origin, looks)
+        own = outcome.resampled.interval(NETWORK, pipeline.headline.name)
         headline = pipeline.headline
         title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · evaluated"
-        record.publish(outcome, title, told, {f"version {version.number}": own}, record.results(outcome))
-        tracking.rename(run_id, title, "\n\n".join(told))
+        record.publish(outcome, title, description, {f"version {version.number}": own}, record.results(outcome))
+        tracking.rename(run_id, title, "\n\n".join(description))
     console = Console()
-    console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(told), highlight=False)
+    console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(description), highlight=False)
     console.print(tracking.report_at(run_id), soft_wrap=True, highlight=False)
 
 
-def judged(pipeline: Pipeline, records: pd.DataFrame, version: registry.Version, asked: np.ndarray) -> Splits:
-    """The split whose test side are those labelled records of the `asked` ones, a mask, that the version did not learn.
+def settings_of(pipeline: Pipeline, scorer: Scorer, data: str, name: str, origin: Origin) -> Any:
+    """The settings that the version was trained with, for these data; prints those that no longer exist.
+
+    What may be stored is the stricter of what the training allowed and of what is usual for the data.
+    """
+    known = {one.name for one in fields(pipeline.settings)}
+    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in scorer.settings.items()}
+    if dropped := sorted(set(stored) - known):
+        print(f"Settings of the version that no longer exist are ignored: {', '.join(dropped)}.")
+    kept: dict[str, Any] = {key: value for key, value in stored.items() if key in known}
+    settings: Any = pipeline.settings(**kept)
+    usual = "ids" if origin.kind == "own" else "full"
+    allowed = settings.examples if settings.examples in EXAMPLES else usual
+    return replace(settings, data=data, name=name, examples=min(allowed, usual, key=EXAMPLES.index))
+
+
+def select_unseen(pipeline: Pipeline, data: Dataset[Any], version: registry.Version, wanted: np.ndarray) -> Splits:
+    """The split whose test side are the wanted labelled records that the version has not learnt from.
+
+    Args:
+        pipeline: whose version it is.
+        data: every record.
+        version: the registered version.
+        wanted: bool (n,), records to score.
 
     Raises:
         InputError: where there is none, or where a column that the version reads is missing.
     """
-    missing = manifest.lacking(records, version)
+    missing = manifest.missing_columns(data, version)
     if missing:
         raise InputError(f"Expected the column '{missing[0]}', which version {version.number} of {version.name} reads.")
-    labelled = (records["label"] >= 0).to_numpy() & asked
-    learnt = manifest.trained_on(version, records) & labelled
-    if not (labelled & ~learnt).any():
+    labelled = data.labelled & wanted
+    seen = manifest.trained_on(version, data) & labelled
+    if not (labelled & ~seen).any():
         raise InputError(
-            f"Expected labelled records that version {version.number} of {version.name} did not learn from. Received: "
-            f"{len(records):,} records, {labelled.sum():,} with a label, of which it learnt from {learnt.sum():,}."
+            f"Expected labelled records that version {version.number} of {version.name} has not learnt from. Received: "
+            f"{len(data):,} records, {labelled.sum():,} with a label, of which it has learnt from {seen.sum():,}."
         )
-    reason = f"that version {version.number} learnt from, their groups, and what is from before the end of its training"
-    left_out = {reason: int(learnt.sum())} if learnt.any() else {}
-    splits = pipeline.data.judged(records, np.flatnonzero(labelled & ~learnt))
-    return replace(splits, rule="every labelled record is judged", left_out=left_out)
+    reason = (
+        f"records that version {version.number} has learnt from, their groups, and records from before its test period"
+    )
+    left_out = {reason: int(seen.sum())} if seen.any() else {}
+    splits = pipeline.data.select_test(data, np.flatnonzero(labelled & ~seen))
+    return replace(splits, rule="every labelled record is scored", left_out=left_out)
 
 
-def outcome_of(
+def score_version(
     pipeline: Pipeline,
-    records: pd.DataFrame,
+    data: Dataset[Any],
     splits: Splits,
-    settings: Settings,
+    settings: Any,
     machine: device.Device,
     version: registry.Version,
-    scored: model.Scorer,
+    scorer: Scorer,
 ) -> Outcome:
-    """The version's scores of the test side, by the code that it carries, and what today's metrics make of them."""
-    clock, rows = Clock(), splits.test
-    inputs = pipeline.data.decode(records, scored.facts)
+    """The version's scores of the test side, by the code that it carries, with today's metrics."""
+    clock, rows, facts = Clock(), splits.test, scorer.facts
+    encoded = pipeline.data.encode(data, facts)
     sides = {"train": rows[:0], "stopping": rows[:0], "calibration": rows[:0], "test": rows}
-    parts = {side: Part(records, at, inputs) for side, at in sides.items()}
+    parts = {side: Part(data, at, encoded) for side, at in sides.items()}
     clock.lap("inputs")
     if version.tags.get("code_sha256") == isolation.code_sha256(pipeline):
-        outputs = predict(scored.network, parts["test"])
-        scores = pipeline.report.scores(outputs, scored.facts)
+        scored = score(partial(predict, scorer.network), parts["test"], pipeline.task, facts)
     else:
-        outputs, scores = isolation.score(version.uri, False, records, rows)
+        scored = isolation.score(version.uri, False, data, rows)
     clock.lap("scoring")
-    part = parts["test"].take(splits.counted)
-    clusters = {column: part.frame[column] for column in splits.clusters}
-    models = {NETWORK: scores[splits.counted]}
-    bootstrap = resample(pipeline.report.metrics(part), part.labels, models, part.weights, clusters)
+    models = {NETWORK: scored}
+    resampled = resample(pipeline, facts, parts["test"], splits, models)
     clock.lap("intervals")
     return Outcome(
-        pipeline, settings, machine, splits, scored.facts, parts, scored.network, None, outputs, scores, {}, bootstrap,
-        clock.laps,
-    )  # fmt: skip
+        pipeline, settings, machine, splits, facts, parts, scorer.network, None, models, resampled, clock.laps
+    )
 
 
-def _told(outcome: Outcome, version: registry.Version, origin: Origin, looks: int) -> list[str]:
+def _description(outcome: Outcome, version: registry.Version, origin: Origin, looks: int) -> list[str]:
     """The run's description: what was scored, and how."""
     headline = outcome.pipeline.headline.name
-    left_out = "".join(f" Left out: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())
+    left_out = "".join(f" Excluded: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())
     caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
     return [
-        f"**Version {version.number} of {version.name}, scored as it stands.** {headline}: "
-        f"{outcome.bootstrap.interval(NETWORK, headline)} on {len(outcome.headline):,} rows; 95 % interval from"
-        f" {outcome.bootstrap.unit}.",
-        f"Data: {origin.name}.{caution}{left_out} {verdict.looked_at(looks)}",
+        f"**Version {version.number} of {version.name}, scored without training.** {headline}: "
+        f"{outcome.resampled.interval(NETWORK, headline)} on {len(outcome.headline):,} rows; 95 % interval from"
+        f" {outcome.resampled.unit}.",
+        f"Data: {origin.name}.{caution}{left_out} {verdict.earlier_evaluations(looks)}",
     ]

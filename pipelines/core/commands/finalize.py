@@ -7,12 +7,12 @@ import os
 from pipelines.core.commands.pending import Trained, keep
 from pipelines.core.contract import UnrecordedError
 from pipelines.core.review import promotion, record
-from pipelines.core.store import registry, tracking
+from pipelines.core.store import champions, registry, tracking
 from pipelines.core.training.trial import NETWORK
 
 
 def conclude(trained: Trained, champion: registry.Version | None) -> None:
-    """Records the training in its open run, registers the network, and crowns it if it is better than `champion`.
+    """Record the training in its open run, register the network, and promote it if it beats `champion`.
 
     Where another version has become champion meanwhile, the decision is made again. May be called again for a run
     that was recorded in part.
@@ -24,9 +24,9 @@ def conclude(trained: Trained, champion: registry.Version | None) -> None:
         _conclude(trained, champion)
     except tracking.FAULTS as error:
         pipeline, headline = trained.outcome.pipeline, trained.outcome.pipeline.headline.name
-        uri, figure = os.environ["MLFLOW_TRACKING_URI"], trained.outcome.bootstrap.interval(NETWORK, headline)
+        uri, figure = os.environ["MLFLOW_TRACKING_URI"], trained.outcome.resampled.interval(NETWORK, headline)
         raise UnrecordedError(
-            f"MLflow at {uri} did not take the record of this training ({tracking.said(error)}). Its network"
+            f"MLflow at {uri} did not take the record of this training ({tracking.error_summary(error)}). Its network"
             f" ({headline} {figure}) and all results are kept in {keep(trained)}. Once MLflow answers again,"
             f" `pipelines send {pipeline.name}` records it and decides about it."
         ) from None
@@ -44,7 +44,7 @@ def _conclude(trained: Trained, champion: registry.Version | None) -> None:
         looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])
         decision = promotion.decide(outcome, version, champion, looks)
         title = record.finish(outcome, decision, version, origin, looks, items, run_id, trained.drift)
-        if registry.settle(version, champion, decision.kind == "champion"):
+        if champions.promote_if_unchanged(version, champion, decision.kind == "champion"):
             record.announce(outcome, decision, version, title, report)
             return
-        champion = registry.champion(trained.name)
+        champion = champions.current(trained.name)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.core.contract import InputError
-from pipelines.core.reading.sources import Origin
+from pipelines.core.data.arrays import Encoded
+from pipelines.core.reading.downloads import Origin
 from pipelines.core.review.compatibility import Drift
 from pipelines.core.store import isolation, tracking
 from pipelines.core.training.trial import Outcome
@@ -35,9 +36,9 @@ class Trained:
 
 
 def keep(trained: Trained) -> Path:
-    """Writes the training to a file, without the network's inputs, which `decode` makes again; returns its path."""
+    """Write the training to a file, without inputs and targets, which `encode` makes again; return its path."""
     outcome = trained.outcome
-    parts = {side: replace(part, inputs={}) for side, part in outcome.parts.items()}
+    parts = {side: replace(part, encoded=Encoded({})) for side, part in outcome.parts.items()}
     path = KEPT / outcome.pipeline.name / f"{trained.run_id}.pickle"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
@@ -49,12 +50,11 @@ def keep(trained: Trained) -> Path:
 
 
 def restore(path: Path) -> Trained:
-    """The training that `_keep` wrote; raises InputError if the code is no longer the one that it was made with."""
+    """The training that `keep` wrote; raises InputError if the code is no longer the one that it was made with."""
     code_sha256, commit, trained = pickle.loads(path.read_bytes())
     outcome = trained.outcome
     if code_sha256 != isolation.code_sha256(outcome.pipeline):
         raise InputError(f"{path} was made with other code: expected that of commit {commit}. Received: today's.")
-    records = outcome.parts["test"].records
-    inputs = outcome.pipeline.data.decode(records, outcome.facts)
-    parts = {side: replace(part, inputs=inputs) for side, part in outcome.parts.items()}
+    encoded = outcome.pipeline.data.encode(outcome.data, outcome.facts)
+    parts = {side: replace(part, encoded=encoded) for side, part in outcome.parts.items()}
     return replace(trained, outcome=replace(outcome, parts=parts))

@@ -12,14 +12,17 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.core.contract import InputError, Pipeline
-from pipelines.core.reading import sources
+from pipelines.core.reading import downloads
+from pipelines.core.serving.batch_scoring import WRITERS
+from pipelines.core.store.model_names import check_name
 from pipelines.core.training import device
 
 if TYPE_CHECKING:
-    from pipelines.core.reading.sources import Origin
+    from pipelines.core.reading.downloads import Origin
     from pipelines.core.store.registry import Version
-from pipelines.core.serving.batch import WRITERS
 
+WRITE = "pipelines.core.serving.batch_scoring:write"
+"""What writes the decisions, with the code of the version."""
 FEWEST = 100
 """Rows from which on scores are compared with those of test; with fewer, chance alone takes the index to 0.2."""
 
@@ -27,35 +30,35 @@ FEWEST = 100
 def predict(
     pipeline: Pipeline, *, data: str, out: str, history: str = "", model: str = "champion", name: str = ""
 ) -> None:
-    """Writes the decisions of a registered version on new data to a file, whole or not at all.
+    """Write the decisions of a registered version on new data to a file, whole or not at all.
 
     Args:
         pipeline: whose version it is.
         data: What to score: a file, folder or archive of your own, the name of a public set, or demo.
         out: File to write, .csv or .parquet: a row for each record, with its id, the decision and its probability.
-        history: File of what came before, such as past payments with their labels; where history counts.
+        history: File or folder of earlier records, such as past payments with their labels, where history counts.
         model: Version to score with: champion, or a number.
-        name: Registered model; by default the pipeline's name, for demo and public data PIPELINE-DATA.
+        name: Registered model; by default the one that training on these data makes, or the pipeline's only one.
 
     Raises:
         InputError: for data that do not fit what the version was trained on, or none of which can be scored.
     """
+    check_name(name)
     place, history = Path(out).expanduser(), history and str(Path(history).expanduser())
-    origin = sources.resolve(data, pipeline, Path.cwd())
+    origin = downloads.resolve(data, pipeline, Path.cwd())
     _refuse_unfit(place, origin, history)
     with device.quiet():
         from pipelines.core.store import isolation, registry, tracking
 
         tracking.connect()
-        registered = registry.registered_name(pipeline, pipeline.settings(name=name), origin)
-        version = registry.find(registered, model)
+        version = registry.find_version(pipeline, model, name, origin)
         same_code = version.tags.get("code_sha256") == isolation.code_sha256(pipeline)
 
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
         draft = Path(scratch, f"draft{place.suffix.lower()}")
         asked = {"data": origin.name, "path": str(origin.path or ""), "history": history, "out": str(draft)}
         about = {"name": version.name, "number": version.number}
-        found = isolation.carried(version.uri, same_code, "pipelines.core.serving.batch:write", **asked, **about)
+        found = isolation.run_in_version(version.uri, same_code, WRITE, **asked, **about)
         draft.replace(place)
     _log(pipeline, origin, version, found, {"out": str(place), "history": history})
 
@@ -64,9 +67,9 @@ def _refuse_unfit(out: Path, origin: Origin, history: str) -> None:
     if out.suffix.lower() not in WRITERS:
         raise InputError(f"--out: expected a file that ends in {' or '.join(WRITERS)}. Received: {out}.")
     if not out.parent.is_dir():
-        raise InputError(f"--out: expected a file in a folder that there is. Received: {out}.")
-    if history and not Path(history).is_file():
-        raise InputError(f"--history: expected a file that there is. Received: {history}.")
+        raise InputError(f"--out: the folder {out.parent} does not exist. Received: {out}.")
+    if history and not Path(history).exists():
+        raise InputError(f"--history: expected an existing file or folder. Received: {history}.")
     if out.exists() and any(read and out.samefile(read) for read in (origin.path, history)):
         raise InputError(f"--out: expected another file than those that are read. Received: {out}.")
 
@@ -81,14 +84,14 @@ def _log(
     found: Mapping[str, Any],
     files: Mapping[str, str],
 ) -> None:
-    """Records what was scored as a run of its own, which is no look at a test set, and prints it."""
+    """Record what was scored as a run of its own, which is no look at a test set, and print it."""
     from pipelines.core.report import html
     from pipelines.core.review import compatibility
     from pipelines.core.store import tracking
 
     scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
     index = [compatibility.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
-    told = [
+    sentences = [
         f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
         f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",
         *([f"{faults:,} rows could not be scored; the column `error` says why."] if faults else []),
@@ -100,7 +103,7 @@ def _log(
         tracking.set_tags({"kind": "predict", "pipeline": pipeline.name, "data": origin.name, "origin": origin.kind})
         tracking.set_tags({"model": version.name, "version": str(version.number)})
         read = {"data_sha256": origin.path, "history_sha256": files["history"]}
-        prints = {name: sources.sha256(Path(path)) if path else "" for name, path in read.items()}
+        prints = {name: downloads.sha256(Path(path)) if path else "" for name, path in read.items()}
         tracking.log_params({"data": str(origin.path or origin.name), **files, **prints})
         tracking.log_dataset(origin.name, "predict", prints["data_sha256"], str(origin.path or "demo"))
         metrics = {"rows": scored + faults, "rows_scored": scored, "rows_with_errors": faults, "seconds": seconds}
@@ -110,12 +113,13 @@ def _log(
         table = pd.DataFrame({"score": range(len(index)), "population stability index": index})
         tracking.log_item("score_drift", table)
         sections = [html.Section("Scores against those on test", [html.Exhibit(table)])]
-        tracking.log_text("report.html", html.render(title, "\n\n".join(told), sections if index else []))
-        tracking.rename(run_id, title, "\n\n".join(told))
+        tracking.log_text("report.html", html.render(title, "\n\n".join(sentences), sections if index else []))
+        tracking.rename(run_id, title, "\n\n".join(sentences))
     console = Console()
-    console.print("\n".join(told), soft_wrap=True, highlight=False, markup=False)
-    told = f"Written to {files['out']}. {tracking.report_at(run_id)}"
-    console.print(told, soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(sentences), soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"Written to {files['out']}. {tracking.report_at(run_id)}", soft_wrap=True, highlight=False, markup=False
+    )
 
 
 def _moved(index: Sequence[float], rows: int, far: float) -> str:
@@ -124,10 +128,10 @@ def _moved(index: Sequence[float], rows: int, far: float) -> str:
         return "How far scores have moved since test is not known: the version does not carry those of its test."
     if rows < FEWEST:
         return f"Too few rows to say how far scores have moved since test: {FEWEST} are needed."
-    told = f"Scores against those on test: population stability index {max(index):.3f}"
+    compared = f"Scores against those on test: population stability index {max(index):.3f}"
     if max(index) < far:
-        return f"{told}, below {far:g}."
+        return f"{compared}, below {far:g}."
     return (
-        f"BEWARE: {told}; from {far:g} on they have moved far. The data may be of another kind or time than those of "
-        "training, or their columns may mean something else: look before you act on the decisions."
+        f"WARNING: {compared}; from {far:g} on they have moved far. The data may be of another kind or time than "
+        "those of training, or their columns may mean something else: look before you act on the decisions."
     )

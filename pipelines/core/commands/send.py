@@ -8,12 +8,12 @@ from pipelines.core.commands.finalize import conclude
 from pipelines.core.commands.pending import KEPT, Trained, restore
 from pipelines.core.contract import InputError, Pipeline
 from pipelines.core.review import record
-from pipelines.core.store import registry, tracking
+from pipelines.core.store import champions, tracking
 from pipelines.core.training import device
 
 
 def send(pipeline: Pipeline) -> None:
-    """Records the trainings of the pipeline that were kept because MLflow did not take them, oldest first.
+    """Record the trainings of the pipeline that were kept because MLflow did not take them, oldest first.
 
     Each goes on in the run that it began or, where this store has no such run, in a new one.
     """
@@ -32,7 +32,8 @@ def _send(trained: Trained) -> None:
     begun = tracking.holds(trained.run_id)
     with tracking.run(outcome.pipeline, origin.name, trained.run_id if begun else None) as run_id:
         if not begun:
-            records = outcome.parts["test"].records
-            record.begin(outcome.pipeline, outcome.settings, outcome.device, trained.origins, records, outcome.splits)
-            trained.epochs.waiting[:] = enumerate(outcome.fitted.epochs)
-        conclude(replace(trained, run_id=run_id), registry.champion(trained.name))
+            record.begin(
+                outcome.pipeline, outcome.settings, outcome.device, trained.origins, outcome.data, outcome.splits
+            )
+            trained.epochs.waiting[:] = enumerate(outcome.fitted.epochs if outcome.fitted else [])
+        conclude(replace(trained, run_id=run_id), champions.current(trained.name))

@@ -11,16 +11,16 @@ from pipelines.core.training import device
 
 
 def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name: str = "") -> None:
-    """Answers raw records over HTTP, at POST /invocations, with the decisions of a registered version; until Ctrl-C.
+    """Answer raw records over HTTP, at POST /invocations, with the decisions of a registered version; until Ctrl-C.
 
     Args:
         pipeline: whose version it is.
         port: Port to listen on, on this machine alone.
         model: Version to answer with: champion, or a number.
-        name: Registered model; by default the pipeline's name.
+        name: Registered model; by default the one named as the pipeline, or its only one.
 
     Raises:
-        InputError: for a port that is taken, or a version that there is not.
+        InputError: for a port that is taken, a name that is not allowed, or a version that does not exist.
     """
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -32,9 +32,9 @@ def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name
         from pipelines.core.store import isolation, registry, tracking
 
         tracking.connect()
-        version = registry.find(registry.model_name(pipeline, name), model)
+        version = registry.find_version(pipeline, model, name)
         same_code = version.tags.get("code_sha256") == isolation.code_sha256(pipeline)
     print(f"Serving version {version.number} of {version.name} at http://{HOST}:{port}/invocations; Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
-        isolation.carried(version.uri, same_code, "pipelines.core.serving.http:listen", port=port)
+        isolation.run_in_version(version.uri, same_code, "pipelines.core.serving.http:listen", port=port)
     print("Ended.")

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipelines.core.contract import InputError, Pipeline
-from pipelines.core.store import registry, tracking
+from pipelines.core.store import champions, registry, tags, tracking
 
 COLUMNS = ("version", "alias", "data", "headline", "decision")
 
 
 def history(pipeline: Pipeline, *, name: str = "") -> None:
-    """Shows every version: its data, its headline figure with the interval, what was decided about it and when.
+    """Show every version: its data, its headline figure with the interval, what was decided about it and when.
 
     Args:
         name: Registered model; by default the one named as the pipeline, or its only one.
@@ -26,16 +26,16 @@ def history(pipeline: Pipeline, *, name: str = "") -> None:
     aliases = registry.aliases(model)
     table = Table(*COLUMNS, Column("date", no_wrap=True), title=model, box=box.SIMPLE)
     for version in registry.versions(model):
-        tags = version.tags
+        known = version.tags
         made = datetime.fromtimestamp(version.created / 1000, UTC)
         alias = ", ".join(aliases.get(version.number, []))
-        row = (str(version.number), alias, tags.get("data", ""), tags.get("headline", ""))
-        table.add_row(*row, _decision(tags), f"{made:%Y-%m-%d}")
+        row = (str(version.number), alias, known.get(tags.DATA, ""), known.get(tags.HEADLINE, ""))
+        table.add_row(*row, _decision(known), f"{made:%Y-%m-%d}")
     Console().print(table)
 
 
 def promote(pipeline: Pipeline, *, version: int = 0, why: str = "", rollback: bool = False, name: str = "") -> None:
-    """Makes a version champion by your own decision, or goes back to the champion before.
+    """Make a version champion by your own decision, or go back to the previous champion.
 
     Args:
         version: Number of the version to make champion.
@@ -57,33 +57,33 @@ def promote(pipeline: Pipeline, *, version: int = 0, why: str = "", rollback: bo
 
 
 def _promote(version: registry.Version, why: str) -> None:
-    before = registry.champion(version.name)
+    before = champions.current(version.name)
     if before and before.number == version.number:
         raise InputError(f"version {version.number} of {version.name} is the champion already.")
-    registry.crown(version)
+    champions.set_champion(version)
     registry.tag_version(version, _decided("champion", why))
     instead = f" instead of version {before.number}" if before else ""
     print(f"Version {version.number} of {version.name} is champion now{instead}, by your decision: {why}")
 
 
 def _roll_back(model: str, why: str) -> None:
-    left, back = registry.rollback(model)
+    left, back = champions.rollback(model)
     registry.tag_version(left, _decided("rolled back", why or f"Rolled back to version {back.number}."))
     registry.tag_version(back, _decided("champion", why or f"Rolled back from version {left.number}."))
     print(f"Version {back.number} of {model} is champion again instead of version {left.number}.")
 
 
-def _decision(tags: Mapping[str, str]) -> str:
+def _decision(known: Mapping[str, str]) -> str:
     """What was decided about a version, by whom or against which champion."""
-    decision = tags.get("decision", "undecided")
-    if tags.get("decided_by") == "person":
-        return f"{decision} by a person: {tags['reason']}"
-    if "verdict" not in tags:
+    decision = known.get(tags.DECISION, "undecided")
+    if known.get(tags.DECIDED_BY) == "person":
+        return f"{decision} by a person: {known[tags.REASON]}"
+    if "verdict" not in known:
         return decision
-    than = "than" if tags["verdict"] in ("better", "worse") else "to"
-    return f"{decision}: {tags['verdict']} {than} version {tags['compared_with']}"
+    than = "than" if known["verdict"] in ("better", "worse") else "to"
+    return f"{decision}: {known['verdict']} {than} version {known['compared_with']}"
 
 
 def _decided(decision: str, why: str) -> dict[str, str]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"decision": decision, "decided_by": "person", "reason": why, "decided_at": now}
+    return {tags.DECISION: decision, tags.DECIDED_BY: "person", tags.REASON: why, tags.DECIDED_AT: now}

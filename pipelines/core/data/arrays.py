@@ -1,23 +1,25 @@
-"""Rows, Part and Request: how records reach a network or a baseline without being copied first."""
+"""Arrays of records: the network's inputs and targets, gathered without being copied first, and parts of a split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
+from pipelines.core.data.dataset import Dataset
+
 
 class Rows(Protocol):
-    """One network input over all records: an array, a memory map, or a lazy window over an entity's past."""
+    """One input or target over all records: an array, a memory map, or a lazy window over an entity's past."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> Any: ...
-    def __getitem__(self, rows: np.ndarray) -> np.ndarray: ...
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
 
 
 class Gathered:
@@ -41,56 +43,88 @@ class Gathered:
         return gathered
 
 
-def held(inputs: Mapping[str, Rows]) -> dict[str, Rows]:
-    """Inputs for who gathers every row again and again, as training does.
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the network reads and what it is fitted to, by name, each over every record of a dataset.
 
-    An input that is dear to compute has a method `held`, which gives the same rows in memory, if they are not too many.
+    `targets` may be empty where nothing is known of them, as in a request. With one target the network has one output;
+    with several, its outputs bear their names.
     """
-    return {name: values.held() if hasattr(values, "held") else values for name, values in inputs.items()}
+
+    inputs: Mapping[str, Rows]
+    targets: Mapping[str, Rows] = field(default_factory=dict)
+
+    def materialised(self) -> Encoded:
+        """The same for training, which gathers every row many times.
+
+        An input that is slow to compute has a method `materialised`, which returns it in memory unless it is too large.
+        """
+        found = {n: rows.materialised() if hasattr(rows, "materialised") else rows for n, rows in self.inputs.items()}
+        return Encoded(found, self.targets)
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One side of a split: some rows of the shared inputs, with their labels and weights.
+    """Some rows of a dataset, such as one side of a split, with their inputs and targets.
 
     Attributes:
-        records: every record, context included; shape (records,).
-        rows: int64 positions in `records` that belong to this part, shape (n,).
-        inputs: network inputs by name, each over every record.
+        data: every record, context included.
+        rows: int64 positions in `data` that belong to this part, (n,).
+        encoded: inputs and targets over every record of `data`.
     """
 
-    records: pd.DataFrame
+    data: Dataset[Any]
     rows: np.ndarray
-    inputs: Mapping[str, Rows]
+    encoded: Encoded
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """The part's own records, in the order of `rows`."""
-        return self.records.iloc[self.rows]
+    def inputs(self) -> Mapping[str, Rows]:
+        """Inputs by name, each over every record of `data`."""
+        return self.encoded.inputs
 
     @property
-    def labels(self) -> np.ndarray:
-        """Labels, shape (n,); where the records' attrs name columns as `targets`, these, shape (n, targets)."""
-        return self.records[self.records.attrs.get("targets", "label")].to_numpy()[self.rows]
+    def records(self) -> pd.DataFrame:
+        """Every record of `data`."""
+        return self.data.records
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The part's own records, in the order of `rows`."""
+        return self.data.records.iloc[self.rows]
 
     @property
     def weights(self) -> np.ndarray:
-        """Record weights, float64, shape (n,); ones where the records carry none."""
-        if "weight" not in self.records:
+        """Record weights, float64 (n,); ones where the records have none."""
+        if "weight" not in self.data:
             return np.ones(len(self))
-        return self.records["weight"].to_numpy(np.float64)[self.rows]
+        return self.data.records["weight"].to_numpy(np.float64)[self.rows]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The only target, (n, …).
+
+        Raises:
+            ValueError: if there are several targets, or none.
+        """
+        (target,) = self.encoded.targets.values()
+        return target[self.rows]
 
     def x(self, at: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
-        """Network inputs of the rows at positions `at` of this part (all by default)."""
+        """Inputs of the rows at positions `at` of this part (all by default)."""
         rows = self.rows[at]
-        return {name: values[rows] for name, values in self.inputs.items()}
+        return {name: values[rows] for name, values in self.encoded.inputs.items()}
+
+    def y(self, at: np.ndarray | slice = slice(None)) -> dict[str, np.ndarray]:
+        """Targets of the rows at positions `at` of this part (all by default)."""
+        rows = self.rows[at]
+        return {name: values[rows] for name, values in self.encoded.targets.items()}
 
     def take(self, positions: np.ndarray) -> Part:
         """The part that holds only these positions (or this mask) of it."""
-        return Part(self.records, self.rows[positions], self.inputs)
+        return Part(self.data, self.rows[positions], self.encoded)
 
     def sample(self, most: int, seed: int) -> Part:
         """At most `most` rows drawn without replacement, in ascending order."""
@@ -98,3 +132,8 @@ class Part:
             return self
         rng = np.random.default_rng(seed)
         return self.take(np.sort(rng.choice(len(self), most, replace=False)))
+
+
+def only(values: Mapping[str, np.ndarray]) -> Any:
+    """The array where there is one, as Keras takes it; else the mapping."""
+    return next(iter(values.values())) if len(values) == 1 else dict(values)

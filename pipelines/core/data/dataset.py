@@ -1,110 +1,123 @@
-"""Records from one file or from several: what each of them says, as a hash, and several reads as one."""
+"""A dataset: records and what was recognised about them; several reads as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
-from pandas.util import hash_array, hash_pandas_object
 
 from pipelines.core.contract import InputError
+from pipelines.core.data.identity import identities
 
-CANONICAL = {"id", "label", "time", "known_at", "group", "weight", "digest", "score"}
+A = TypeVar("A")
 
 
-def record_hashes(records: pd.DataFrame) -> np.ndarray:
-    """A uint64 hash of what each record says, shape (n,): of `digest` if there is one, else of the user's columns.
+@dataclass(frozen=True, eq=False)
+class Dataset(Generic[A]):
+    """Records with what was recognised about them.
 
-    The id and the canonical columns that a pipeline adds are left out. Column order, and whether whole numbers came
-    as integers or floats, make no difference, so that hashes compare from one file to the next.
+    Attributes:
+        records: one row a record. `id` names it; `labelled` (bool) says whether its target is known. Where they exist,
+            `label` holds the code of its class (int, -1 for none) or a quantity (float of any sign, NaN for none),
+            `group` what ties records to one side, `time` (datetime64[us]), `known_at` when the label is known,
+            `weight`, and `score` which records a request wants answered. Other columns are the domain's.
+        about: the domain's own frozen dataclass, `data.About`.
+        key: columns that say which record a row is, see `identities`; never columns that depend on what else the file
+            holds.
+        notes: a sentence for each thing that was assumed, repaired or left out.
     """
-    if "digest" in records:
-        return hashes(records["digest"])
-    roles = records.attrs.get("roles", {})
-    own = {value for value in roles.values() if isinstance(value, str)} | set(records) - CANONICAL
-    names = sorted((own & set(records)) - {roles.get("id", "")})
-    return hash_pandas_object(pd.DataFrame({name: plain(records[name]) for name in names}), index=False).to_numpy()
+
+    records: pd.DataFrame
+    about: A
+    key: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.records
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Whether the target of each record is known, bool (n,)."""
+        return self.records["labelled"].to_numpy(bool)
+
+    @cached_property
+    def identity(self) -> np.ndarray:
+        """What each record is, uint64 (n,); equal in every file that holds the record."""
+        return identities(self.records, self.key)
+
+    def take(self, rows: np.ndarray) -> Dataset[A]:
+        """The records at these positions, or of this mask, in their order."""
+        return replace(self, records=self.records.iloc[rows])
 
 
-def hashes(column: pd.Series) -> np.ndarray:
-    """A uint64 hash of each cell, shape (n,)."""
-    return hash_array(plain(column).to_numpy())
+def join(reads: Sequence[Dataset[Any]], key: str = "") -> Dataset[Any]:
+    """The records of several reads as one, in order of time where they have one; a record of two reads is kept once.
 
+    Columns that a read lacks are left out. `about` is that of the last read, notes are those of all.
 
-def plain(column: pd.Series) -> pd.Series:
-    """The column in the one type that stands for all numbers, or for all times."""
-    if types.is_numeric_dtype(column):  # booleans too
-        return column.astype(float)
-    return column.astype("datetime64[us]") if types.is_datetime64_dtype(column) else column
-
-
-def joined(reads: Sequence[pd.DataFrame], key: str = "") -> pd.DataFrame:
-    """The records of several reads as one, in order of time where they have one; what two reads share is kept once.
-
-    Columns that a read lacks are left out. Attributes are those of the last read, `notes` those of all. `key` names the
-    user's column that identifies records; without one, ids that stand twice are told apart.
+    Args:
+        reads: in order; of a record that two of them hold, the first is kept.
+        key: the user's column that identifies records; without one, ids that occur twice get the number of their read.
 
     Raises:
         InputError: for a column of numbers in one read that holds none in another, and for a key of two records.
     """
-    first, *later = reads
-    held = [name for name in first if all(name in read for read in later)]
-    for name in set(held) - {"id"}:
-        if len({types.is_numeric_dtype(read[name]) for read in reads}) > 1:
+    first, *later = (read.records for read in reads)
+    common = [name for name in first if all(name in read for read in later)]
+    for name in set(common) - {"id"}:
+        filled = [read.records[name] for read in reads if read.records[name].notna().any()]
+        if len({types.is_numeric_dtype(column) for column in filled}) > 1:
             raise InputError(f"Column '{name}': expected numbers in all files or in none. Received: both.")
-    seen, kept = np.empty(0, np.uint64), []
+    recognised = tuple(name for name in reads[0].key if name in common)
+    seen, parts = np.empty(0, np.uint64), []
     for read in reads:
-        found = record_hashes(read)
-        kept.append(read[held][~np.isin(found, seen)])
-        seen = np.concatenate([seen, found])
-    records = pd.concat(kept, ignore_index=True)
+        identity = identities(read.records, recognised)
+        parts.append(read.records[common][~np.isin(identity, seen)])
+        seen = np.concatenate([seen, identity])
+    records = pd.concat(parts, ignore_index=True)
     if key and (twice := records[key].duplicated()).any():
         raise InputError(
-            f"Column '{key}': expected each identifier to stand for one record in all files. Received: "
+            f"Column '{key}': expected each identifier to name one record in all files. Received: "
             f"{records[key][twice.idxmax()]} for two that differ ({twice.sum():,} such)."
         )
-    records["id"] = told_apart(records["id"], np.repeat(np.arange(len(kept)), [len(read) for read in kept]))
+    records["id"] = unique_ids(records["id"], np.repeat(np.arange(len(parts)), [len(part) for part in parts]))
     if "time" in records:
         records = records.sort_values("time", kind="stable", ignore_index=True)
-    notes = [note for read in reads for note in read.attrs.get("notes", ())]
-    missing = dict.fromkeys(name for read in reads for name in read if name not in held)
-    notes += [f"{name} is left out: not all of the files that are joined have it." for name in missing]
-    records.attrs = reads[-1].attrs | {"notes": list(dict.fromkeys(notes))}
-    return records
+    notes = [note for read in reads for note in read.notes]
+    missing = dict.fromkeys(name for read in reads for name in read.records if name not in common)
+    notes += [f"{name} is left out: not all of the joined files have it." for name in missing]
+    return Dataset(records, reads[-1].about, recognised, tuple(dict.fromkeys(notes)))
 
 
-def told_apart(ids: pd.Series, part: np.ndarray) -> pd.Series:
-    """The ids as they are if each stands once; else as text, the second of two with the number of its part: 2:17."""
+def unique_ids(ids: pd.Series, part: np.ndarray) -> pd.Series:
+    """The ids as they are if each occurs once; else as text, the second of two with the number of its part: 2:17."""
     twice = ids.duplicated()
     named = [f"{number + 1}:{name}" for number, name in zip(part, ids, strict=True)]
     return ids.astype(str).where(~twice, named) if twice.any() else ids
 
 
-def relabelled(records: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """The records with labels that are places in `classes`, which names all of theirs; -1 stays."""
-    places = np.array([*map(list(classes).index, records.attrs["classes"]), -1])
-    found = records.assign(label=places[records["label"]])
-    found.attrs = records.attrs | {"classes": list(classes)}
-    return found
+def recoded(labels: pd.Series, before: Sequence[str], after: Sequence[str]) -> np.ndarray:
+    """Class codes that index `after` instead of `before`, int64 (n,); -1 stays. `after` holds all of `before`."""
+    return np.array([*map(list(after).index, before), -1], np.int64)[labels]
 
 
-def grown(records: pd.DataFrame, before: Sequence[str]) -> pd.DataFrame:
-    """The records with labels that are places in a list of classes that begins with those known before.
+def extended_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
+    """The classes of a network that starts from another: those known `before` in their order, then the new ones.
 
     Raises:
-        InputError: where there is no record of a class that was known before.
+        InputError: if a class that was known before has no record now.
     """
-    held = records.attrs["classes"]
-    if missing := [name for name in before if name not in held]:
+    if missing := [name for name in before if name not in now]:
         raise InputError(
             f"--from: expected records of every class that the version knows. Received: none of {', '.join(missing)}; "
             "--append brings back those it was trained on."
         )
-    return relabelled(records, [*before, *(name for name in held if name not in before)])
-
-
-def has_classes(labels: pd.Series | np.ndarray) -> bool:
-    """Whether labels name classes; a float label is a quantity, such as a volatility."""
-    return not types.is_float_dtype(labels)
+    return [*before, *(name for name in now if name not in before)]

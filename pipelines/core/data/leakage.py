@@ -1,4 +1,4 @@
-"""Leakage checks, which refuse by name and example.
+"""Leakage checks: refuse a split or a column that leaks, by name and with an example.
 
 All work on whole columns at once: two million payments take a few seconds.
 """
@@ -9,13 +9,14 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from pipelines.core.contract import InputError, Pipeline
-from pipelines.core.data.dataset import has_classes, record_hashes
+from pipelines.core.contract import InputError
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits, halves
 
 MOST_AUC = 0.995  # a single column that ranks the labels better than this was hardly known before the label
@@ -23,31 +24,37 @@ FEWEST = 5  # records of either class among the validation rows, below which an 
 
 
 def refuse_leaks(
-    pipeline: Pipeline,
-    records: pd.DataFrame,
+    data: Dataset[Any],
     splits: Splits,
-    allow_column: Sequence[str] = (),
+    classes: Sequence[str] = (),
     features: Sequence[str] = (),
+    allow_column: Sequence[str] = (),
 ) -> Splits:
-    """The splits, free of leaks as far as can be checked; raises InputError with an example of what leaks.
+    """The splits without training and validation records that are identical to one on a later side, which are counted.
 
-    Training and validation records that are byte-identical to one on a later side are left out and counted where
-    the pipeline's `duplicates` is "drop". Everything else is refused: an empty side, a side or a half of validation
-    that lacks a class, a group on two sides, sides that overlap in time, labels that were not known when the next
-    side began, and a column of `features` (the user's own names) that gives the label away and is not in
-    `allow_column`.
+    Args:
+        data: every record.
+        splits: the sides.
+        classes: names of the classes by code, where labels are classes.
+        features: columns that feed the network.
+        allow_column: features that may separate the classes by themselves.
+
+    Raises:
+        InputError: with an example, for an empty side, a side or a half of validation that lacks a class, a group on
+            two sides, sides that overlap in time, labels that were not known when the next side began, and a feature
+            that separates the classes by itself.
     """
-    splits = _settle_duplicates(pipeline, records, splits)
-    _refuse_thin_sides(records, splits)
+    records, splits = data.records, _drop_duplicates(data, splits)
+    _refuse_thin_sides(records, splits, classes)
     if "time" in records:
         _refuse_overlap(records, splits)
     if {"time", "known_at"} <= set(records):
         _refuse_future_labels(records, splits)
     if "group" in records:
         _refuse_shared_groups(records, splits)
-    if has_classes(records["label"]):
-        _refuse_thin_halves(records, splits)
-        _refuse_telling_columns(records, splits, [name for name in features if name not in allow_column])
+    if classes:
+        _refuse_thin_halves(data, splits, classes)
+        _refuse_separating_columns(records, splits, classes, [name for name in features if name not in allow_column])
     return splits
 
 
@@ -57,51 +64,44 @@ def auc(positive: np.ndarray, ranks: np.ndarray) -> float:
     return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * (len(positive) - ones)))
 
 
-def _settle_duplicates(pipeline: Pipeline, records: pd.DataFrame, splits: Splits) -> Splits:
-    hashes = record_hashes(records)
+def _drop_duplicates(data: Dataset[Any], splits: Splits) -> Splits:
     kept, left_out = splits.sides(), dict(splits.left_out)
     for side, later in (("validation", ["test"]), ("train", ["validation", "test"])):
         rows, others = kept[side], np.concatenate([kept[name] for name in later])
-        twins = np.isin(hashes[rows], hashes[others])
-        if twins.any() and pipeline.duplicates == "refuse":
-            row = rows[twins][0]
-            twin = others[hashes[others] == hashes[row]][0]
-            raise InputError(
-                f"{_record(records, row)} of {side} is identical to {_record(records, twin)} of {' or '.join(later)}"
-                f" ({twins.sum():,} such records): remove the copies or keep them on one side."
-            )
+        twins = np.isin(data.identity[rows], data.identity[others])
         if twins.any():
             left_out[f"{side} records identical to one of {' or '.join(later)}"] = int(twins.sum())
         kept[side] = rows[~twins]
-    return replace(splits, left_out=left_out, **kept)
+    return replace(splits.with_sides(kept), left_out=left_out)
 
 
-def _refuse_thin_sides(records: pd.DataFrame, splits: Splits) -> None:
+def _refuse_thin_sides(records: pd.DataFrame, splits: Splits, classes: Sequence[str]) -> None:
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in splits.left_out.items()) or "nothing"
-    labels = records["label"].to_numpy()
     for side, rows in splits.sides().items():
         if len(rows) == 0:
             raise InputError(f"No record is left for {side}: more data is needed. Left out: {left_out}")
-    if not has_classes(labels):
+    if not classes:
         return
-    classes = np.unique(np.concatenate([labels[rows] for rows in splits.sides().values()]))
-    if len(classes) < 2:
-        raise InputError(f"Labels of at least two classes are needed. Received: only {classes[0]}")
-    for side, rows in splits.sides().items():
-        missing = np.setdiff1d(classes, labels[rows])
-        if len(missing):
-            raise InputError(f"No record of class {missing[0]} among the {len(rows):,} of {side}. Left out: {left_out}")
-
-
-def _refuse_thin_halves(records: pd.DataFrame, splits: Splits) -> None:
     labels = records["label"].to_numpy()
+    present = np.unique(np.concatenate([labels[rows] for rows in splits.sides().values()]))
+    if len(present) < 2:
+        raise InputError(f"Labels of at least two classes are needed. Received: only {classes[present[0]]}")
+    for side, rows in splits.sides().items():
+        missing = np.setdiff1d(present, labels[rows])
+        if len(missing):
+            name = classes[missing[0]]
+            raise InputError(f"No record of class '{name}' among the {len(rows):,} of {side}. Left out: {left_out}")
+
+
+def _refuse_thin_halves(data: Dataset[Any], splits: Splits, classes: Sequence[str]) -> None:
+    labels = data.records["label"].to_numpy()
     purposes = ("stops training", "calibrates")
-    for purpose, rows in zip(purposes, halves(records, splits.validation), strict=True):
+    for purpose, rows in zip(purposes, halves(data, splits.validation), strict=True):
         missing = np.setdiff1d(labels[splits.validation], labels[rows])
         if len(missing):
             raise InputError(
-                f"No record of class {missing[0]} among the {len(rows):,} of the half of validation that {purpose}: "
-                "more data is needed."
+                f"No record of class '{classes[missing[0]]}' among the {len(rows):,} of the half of validation that"
+                f" {purpose}: more data is needed."
             )
 
 
@@ -147,20 +147,22 @@ def _refuse_shared_groups(records: pd.DataFrame, splits: Splits) -> None:
         )
 
 
-def _refuse_telling_columns(records: pd.DataFrame, splits: Splits, names: Sequence[str]) -> None:
+def _refuse_separating_columns(
+    records: pd.DataFrame, splits: Splits, classes: Sequence[str], names: Sequence[str]
+) -> None:
     train, validation = (records["label"].to_numpy()[rows] for rows in (splits.train, splits.validation))
-    classes = np.unique(train)
+    present = np.unique(train)
     for name in names:
         learnt, judged = records[name].iloc[splits.train], records[name].iloc[splits.validation]
-        for one in classes[-1:] if len(classes) == 2 else classes:
+        for one in present[-1:] if len(present) == 2 else present:
             for positive, scores in _views(learnt, judged, train == one, validation == one):
                 if min(positive.sum(), (~positive).sum()) < FEWEST:
                     continue
                 area = auc(positive, pd.Series(scores).rank().to_numpy())
                 if max(area, 1 - area) >= MOST_AUC:
                     raise InputError(
-                        f"Column {name!r} alone tells class {one} of validation from the rest (AUC {area:.4f}), as if"
-                        " written down after the fact: drop it or, if it is known in time, add"
+                        f"Column {name!r} alone separates class '{classes[one]}' of validation from the rest (AUC"
+                        f" {area:.4f}), as if written down after the fact: drop it or, if it is known in time, add"
                         f" --allow-column {shlex.quote(name)}"
                     )
 

@@ -1,8 +1,4 @@
-"""What a figure is worth: metrics, their intervals and paired comparisons.
-
-A metric is a curried function: `metric(labels, scores)` looks at the scores once and returns a function of the
-weights alone, cheap enough to be called 500 times. `bootstrap` does so for every model and metric at once.
-"""
+"""Metrics with cluster-bootstrap intervals, and paired comparisons of models on the same rows."""
 
 from __future__ import annotations
 
@@ -15,7 +11,7 @@ from scipy.special import ndtri, pdtr
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.splits import codes_of
-from pipelines.core.evaluation.metrics import Curried, finite
+from pipelines.core.evaluation.metrics import Measures, Metric, finite
 
 # Number of times a row is drawn, by a 16-bit random number: the inverse of the Poisson(1) distribution function, exact
 # to 1/65536 and ten times as fast as Generator.poisson.
@@ -27,7 +23,7 @@ _POISSON = np.searchsorted(pdtr(np.arange(9), 1), (np.arange(65536) + 0.5) / 655
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its interval, whose level is told where it is not 95 %."""
+    """A value with its interval; the text names the level where it is not 95 %."""
 
     value: float
     low: float
@@ -35,11 +31,19 @@ class Interval:
     level: float = 0.95
 
     def __str__(self) -> str:
-        # Two significant digits of the interval's width: more would be noise.
+        value, low, high = self.rounded()
+        level = "" if self.level == 0.95 else f" at {100 * self.level:.4g} %"
+        return f"{value} [{low}, {high}]{level}"
+
+    def rounded(self) -> tuple[str, str, str]:
+        """Value, low and high with two significant digits of the interval's width: more would be noise."""
         width = self.high - self.low
         digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 6)) if width > 0 else 3
-        level = "" if self.level == 0.95 else f" at {100 * self.level:.4g} %"
-        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]{level}"
+        return f"{self.value:.{digits}f}", f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
+
+    def negated(self) -> Interval:
+        """The interval of the opposite: a lead for a deficit."""
+        return Interval(-self.value, -self.high, -self.low, self.level)
 
     def widened(self, level: float) -> Interval:
         """The interval at a higher level, each side drawn out as a normal distribution's would be."""
@@ -68,14 +72,10 @@ class Bootstrap:
         draws = self.replicates[a, metric] - self.replicates[b, metric]
         return _interval(metric, self.values[a, metric] - self.values[b, metric], draws, level)
 
-    def deficit(self, model: str, than: str | float, metric: str, higher: bool = True, level: float = 0.95) -> Interval:
-        """How far `model` is behind another model, or behind a fixed figure; negative where it is ahead."""
-        if isinstance(than, str):
-            better, worse = (than, model) if higher else (model, than)
-            return self.difference(better, worse, metric, level)
-        own = self.interval(model, metric, level)
-        behind = Interval(than - own.value, than - own.high, than - own.low, level)
-        return behind if higher else Interval(-behind.value, -behind.high, -behind.low, level)
+    def deficit(self, model: str, than: str, metric: str, higher: bool = True, level: float = 0.95) -> Interval:
+        """How far `model` is behind another model; negative where it is ahead."""
+        better, worse = (than, model) if higher else (model, than)
+        return self.difference(better, worse, metric, level)
 
 
 def _interval(metric: str, value: float, draws: np.ndarray, level: float) -> Interval:
@@ -97,40 +97,56 @@ def blocks(time: np.ndarray | pd.Series, length: int) -> np.ndarray:
 
 
 def bootstrap(
-    metrics: Mapping[str, Curried],
-    labels: np.ndarray,
-    scores: Mapping[str, np.ndarray],
+    metrics: Mapping[str, Metric],
+    models: Mapping[str, Measures],
     weights: np.ndarray | None = None,
     clusters: Mapping[str, np.ndarray | pd.Series] | None = None,
     count: int = 500,
     seed: int = 0,
 ) -> Bootstrap:
-    """Every metric of every model's `scores` on the same rows, under `count` resamplings of whole clusters.
+    """Every metric of every model on the same rows, under `count` resamplings of whole clusters.
 
     Each value of a cluster column is drawn Poisson(1) times, independently of the number of rows, so that a
     replicate is no more than a weight per row (Chamandy et al. 2012, "Estimating uncertainty for massive data
-    streams"). Where rows are tied in several ways, by customer and by terminal, each way is resampled in turn and the
-    wider interval counts; Owen and Eckles (2012) multiply the weights of all ways, which is wider still. Without a
-    column that has two values or more, each row stands for itself. Weights depend on seed and clusters alone, so that
-    another call with other models draws the same.
+    streams"). Where rows belong together in several ways, by customer and by terminal, each way is resampled in turn
+    and the wider interval counts; Owen and Eckles (2012) multiply the weights of all ways, which is wider still.
+    Without a column that has two values or more, each row is a cluster. Weights depend on seed and clusters alone, so
+    that another call with other models draws the same.
 
     At 350,000 rows, six models and two metrics, 500 resamplings take 5 s for each way of clustering with one label in
     a hundred positive, and a minute or two with every second one; ask for fewer above that (the simulation error of a
     bound goes with 1 / sqrt(count)).
 
-    Raises InputError where a score or a metric is not finite.
+    Args:
+        metrics: by name.
+        models: the measures of each model, (n, …), by its name.
+        weights: float64 (n,); ones by default.
+        clusters: columns (n,) whose equal values are drawn together.
+        count: resamplings.
+        seed: of what is drawn.
+
+    Raises:
+        InputError: if a score or a metric is not finite.
+
+    Example:
+        >>> truth, guess = np.array([0, 1, 0, 1]), np.array([0.1, 0.9, 0.2, 0.7])
+        >>> found = bootstrap({"AUC": of_scores(roc_auc)}, {"network": {"label": truth, "score": guess}})
+        >>> found.values["network", "AUC"]
+        1.0
     """
-    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
-    curried = {
-        (model, name): metric(labels, finite(f'scores of "{model}"', values))
-        for model, values in scores.items()
-        for name, metric in metrics.items()
+    for model, measures in models.items():
+        if "score" in measures:
+            finite(f'scores of "{model}"', measures["score"])
+    rows = len(next(iter(next(iter(models.values())).values())))
+    weights = np.ones(rows) if weights is None else np.asarray(weights, dtype=np.float64)
+    prepared = {
+        (model, name): metric(measures) for model, measures in models.items() for name, metric in metrics.items()
     }
-    values = {key: float(finite(f'{key[1]} of "{key[0]}"', np.array([f(weights)]))[0]) for key, f in curried.items()}
+    values = {key: float(finite(f'{key[1]} of "{key[0]}"', np.array([f(weights)]))[0]) for key, f in prepared.items()}
 
     coded = {name: codes_of(column) for name, column in (clusters or {}).items()}
-    coded = {name: codes for name, codes in coded.items() if codes.max() > 0} or {"row": np.arange(len(labels))}
-    replicates = {key: np.empty((len(coded), count)) for key in curried}
+    coded = {name: codes for name, codes in coded.items() if codes.max() > 0} or {"row": np.arange(rows)}
+    replicates = {key: np.empty((len(coded), count)) for key in prepared}
     for way, codes in enumerate(coded.values()):
         rng = np.random.default_rng([seed, way])
         for draw in range(count):
@@ -138,7 +154,7 @@ def bootstrap(
             while not times.any():  # of two clusters, 13.5 % of the resamplings would draw neither
                 times = _POISSON[rng.integers(0, 65536, len(times), dtype=np.uint16)]
             resampled = weights * times[codes]
-            for key, value in curried.items():
+            for key, value in prepared.items():
                 replicates[key][way, draw] = value(resampled)
     return Bootstrap(values, replicates, _unit(coded, count))
 

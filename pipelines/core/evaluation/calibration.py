@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,32 @@ from pipelines.core.contract import InputError
 from pipelines.core.evaluation.metrics import log_loss
 
 
-def learn(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict:
-    """What `apply` needs to turn `scores` (n,) or (n, C) into probabilities.
+@dataclass(frozen=True)
+class Calibration:
+    """A map from scores to probabilities, for `apply`.
+
+    Attributes:
+        kind: isotonic interpolates between the knots (x, y); temperature multiplies log-probabilities by `slope`, or
+            log-odds by `slope` after which `offset` is added.
+        x, y: knots of the isotonic map, ascending.
+        slope, offset: of the temperature map.
+    """
+
+    kind: Literal["isotonic", "temperature"]
+    x: tuple[float, ...] = ()
+    y: tuple[float, ...] = ()
+    slope: float = 1.0
+    offset: float = 0.0
+
+
+def learn(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibration:
+    """The calibration of `scores`, (n,) of label 1 or (n, C), by the labels of held-out records.
 
     Learnt by `isotonic` where each of two classes has a thousand records (Niculescu-Mizil and Caruana 2005), else by
-    `temperature`, which has less to learn. Raises InputError where the labels are all the same.
+    `temperature`, which has less to learn.
+
+    Raises:
+        InputError: if the labels are all the same.
     """
     if len(np.unique(labels)) < 2:
         raise InputError(
@@ -27,10 +49,10 @@ def learn(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict:
     return (isotonic if plenty else temperature)(scores, labels, weights)
 
 
-def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict:
+def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibration:
     """The best non-decreasing map from `scores` (n,) in [0, 1] to the share of label 1 (Zadrozny and Elkan 2002).
 
-    Returns its knots, for `apply`. One pseudo-record at either end, labelled with the overall share, keeps the
+    One pseudo-record at either end, labelled with the overall share, keeps the
     ends off 0 and 1.
     """
     from sklearn.isotonic import IsotonicRegression  # takes seconds, and scoring does without
@@ -38,13 +60,13 @@ def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dic
     share, one = np.average(labels, weights=weights), weights.mean()
     x = np.concatenate([[scores.min()], scores, [scores.max()]])
     fitted = IsotonicRegression().fit(x, [share, *labels, share], [one, *weights, one])
-    return {"kind": "isotonic", "x": fitted.X_thresholds_.tolist(), "y": fitted.y_thresholds_.tolist()}
+    return Calibration("isotonic", tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
 
 
-def temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict:
+def temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibration:
     """One positive slope for the log-probabilities of `scores` (n, C): temperature scaling (Guo et al. 2017).
 
-    For `scores` (n,) the log-odds get an offset too: Platt scaling. Returns both, for `apply`.
+    For `scores` (n,) the log-odds get an offset too: Platt scaling.
     """
     from scipy.optimize import minimize  # takes time, and scoring does without
 
@@ -54,7 +76,7 @@ def temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> 
         return log_loss(labels, _tempered(scores, np.exp(x[0]), x[1] if free == 2 else 0.0))(weights)
 
     slope, *offset = minimize(loss, np.zeros(free), method="L-BFGS-B", bounds=[(-3, 3), (-20, 20)][:free]).x
-    return {"kind": "temperature", "slope": float(np.exp(slope)), "offset": float(sum(offset))}
+    return Calibration("temperature", slope=float(np.exp(slope)), offset=float(sum(offset)))
 
 
 def _tempered(scores: np.ndarray, slope: float, offset: float) -> np.ndarray:
@@ -62,17 +84,17 @@ def _tempered(scores: np.ndarray, slope: float, offset: float) -> np.ndarray:
     return softmax(slope * np.log(p), axis=1) if p.ndim == 2 else expit(slope * logit(p) + offset)
 
 
-def apply(facts: Mapping, scores: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities, float64 of the shape of `scores`; `facts` as `learn` returned them.
+def apply(calibration: Calibration, scores: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities, float64 of the shape of `scores`.
 
     A millionth of the score itself is mixed in: it keeps apart what a flat step of the isotonic map would tie, so
     that no ranking metric moves (for scores that were float32).
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if facts["kind"] == "isotonic":
-        calibrated = np.interp(scores, facts["x"], facts["y"])
+    if calibration.kind == "isotonic":
+        calibrated = np.interp(scores, calibration.x, calibration.y)
     else:
-        calibrated = _tempered(scores, facts["slope"], facts["offset"])
+        calibrated = _tempered(scores, calibration.slope, calibration.offset)
     return (1 - 1e-6) * calibrated + 1e-6 * scores
 
 

@@ -1,21 +1,58 @@
-"""Metrics: each a function of the weights, so that a bootstrap can call it hundreds of times."""
+"""Metrics: functions of measures that return a function of the weights, cheap enough for hundreds of resamplings.
+
+A metric looks at the measures once, such as labels and scores, (n, …) each, and returns a function that maps weights
+(n,) to its value. A metric that is no mean over rows, such as one of summed counts, has the same form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from pipelines.core.contract import InputError
 
-Curried = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], float]]
+Measures = Mapping[str, np.ndarray]
+"""What a metric needs to know of each record, by name, each (n, …)."""
+OfWeights = Callable[[np.ndarray], float]
+"""The value of a metric under weights, float64 (n,); NaN where it is not defined."""
+Metric = Callable[[Measures], OfWeights]
+ScoreMetric = Callable[[np.ndarray, np.ndarray], OfWeights]
+"""A metric of labels and scores."""
 
 
-# ------------------------------------------------------------------------------------------------------------ metrics
+def of_scores(metric: ScoreMetric) -> Metric:
+    """The metric of the measures "label" and "score"."""
+    return lambda measures: metric(measures["label"], measures["score"])
+
+
+def mean_of(name: str) -> Metric:
+    """The weighted mean of one measure, (n,)."""
+    return lambda measures: _weighted_mean(measures[name])
+
+
+def ratio_of_sums(numerator: str, denominator: str, empty: float = np.nan) -> Metric:
+    """The mean over columns of weighted sums of one measure over those of another, each (n,) or (n, columns).
+
+    Mean intersection over union is that of `intersection` and `union` by class; columns without any denominator are
+    left out, and without any column the value is `empty`.
+    """
+
+    def metric(measures: Measures) -> OfWeights:
+        above, below = (np.asarray(measures[name], np.float64) for name in (numerator, denominator))
+
+        def value(weights: np.ndarray) -> float:
+            sums = weights @ below
+            present = sums > 0
+            return float(np.mean((weights @ above)[present] / sums[present])) if present.any() else empty
+
+        return value
+
+    return metric
 
 
 def finite(name: str, values: np.ndarray) -> np.ndarray:
-    """`values` as they came; raises InputError with the first position that holds no finite number."""
+    """Return `values`; raise InputError with the first position that holds no finite number."""
     if not np.isfinite(values).all():
         where = np.argwhere(~np.isfinite(values))[0]
         raise InputError(f"{name}: expected finite numbers. Received: {values[tuple(where)]} in row {where[0]}.")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pandas.util import hash_array
 
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.requests import no_faults
 from pipelines.core.reading import tables
 
@@ -21,7 +22,7 @@ def read(
     path: Path,
     columns: Mapping[str, bool],
     names: Sequence[str],
-    parse: Callable[[pd.DataFrame], pd.DataFrame],
+    parse: Callable[[pd.DataFrame], Dataset[Any]],
     named: Callable[[pd.DataFrame], pd.Series],
     kinds: Mapping[str, Any],
 ) -> tuple[Parts, pd.DataFrame, list[str]]:
@@ -38,7 +39,8 @@ def read(
     """
     parts, faults = [], [no_faults()]
     for table in tables.chunks(path, columns, names):
-        records, bad = tables.salvaged(parse, table, named(table))
+        data, bad = tables.parse_valid_rows(parse, table, named(table))
+        records = data.records
         part = {name: _as(records[name], kind) for name, kind in kinds.items()}
         hashes = hash_array(records["id"].astype("str").to_numpy(object))
         part |= {"index": pd.Series(records.index, dtype=np.int32), "hash": pd.Series(hashes)}
@@ -54,7 +56,7 @@ def _as(column: pd.Series, kind: Any) -> pd.Series:
     return found.cat.rename_categories(found.cat.categories.astype("str"))
 
 
-def joined(parts: Parts) -> pd.DataFrame:
+def concatenate(parts: Parts) -> pd.DataFrame:
     """The parts one below the other, with categories in common; they are emptied, or all would be there twice."""
     columns = {}
     for name in list(parts[0]):
@@ -69,7 +71,9 @@ def joined(parts: Parts) -> pd.DataFrame:
     return pd.DataFrame(columns, copy=False).set_axis(pd.Index(index))
 
 
-def once(records: pd.DataFrame, rows: np.ndarray, origin: str) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+def drop_repeated_ids(
+    records: pd.DataFrame, rows: np.ndarray, origin: str
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """The records and the rows to score without those whose id stood before, and of these the rows at fault."""
     twice = records["hash"].duplicated().to_numpy()
     if not twice.any():
@@ -77,8 +81,8 @@ def once(records: pd.DataFrame, rows: np.ndarray, origin: str) -> tuple[pd.DataF
     asked = np.zeros(len(records), bool)
     asked[rows] = True
     again = records["id"][twice & asked]
-    told = {
+    errors = {
         row: f"{origin}, row {row}: expected an identifier that no earlier row has, nor the history. Received: {name}."
         for row, name in again.items()
     }
-    return records[~twice], np.flatnonzero(asked[~twice]), tables.faulty(told, again)
+    return records[~twice], np.flatnonzero(asked[~twice]), tables.faulty(errors, again)

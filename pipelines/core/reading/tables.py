@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,9 @@ from pandas.api import types
 
 from pipelines.core.contract import InputError
 
+T = TypeVar("T")
 COMPRESSED = {".gz", ".bz2", ".xz", ".zip", ".zst"}
-WORDS = {"false": "0", "no": "0", "true": "1", "yes": "1"}
+WORDS = {"false": "0", "no": "0", "n": "0", "true": "1", "yes": "1", "y": "1"}
 CHUNK = 200_000  # rows read at once where a table may be larger than memory
 MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
 EPOCH = pd.Timestamp("1970-01-01")
@@ -32,7 +33,7 @@ def load(path: Path, names: Sequence[str] = ()) -> pd.DataFrame:
 
     Raises InputError for a folder, an empty file, one without rows, or one that is neither.
     """
-    with _told_apart(path) as parquet:
+    with _opened(path) as parquet:
         table = pd.read_parquet(path) if parquet else pd.read_csv(path, **_layout(path, names), low_memory=False)
     table.columns = table.columns.astype(str)
     _refuse_empty(table, path)
@@ -49,7 +50,7 @@ def chunks(
 
     Raises InputError as `load` does, and for a column that is missing.
     """
-    with _told_apart(path) as parquet:
+    with _opened(path) as parquet:
         file = pq.ParquetFile(path) if parquet else None
         header = file.schema_arrow.empty_table().to_pandas() if file else pd.read_csv(path, nrows=0, **_layout(path))
         wanted = [column for column in header if columns is None or column in columns]
@@ -71,8 +72,8 @@ def chunks(
 
 
 @contextmanager
-def _told_apart(path: Path) -> Iterator[bool]:
-    """Whether the file is Parquet, else it is CSV; inside, what a reader raises for one that is neither is told."""
+def _opened(path: Path) -> Iterator[bool]:
+    """Whether the file is Parquet, else CSV; inside, a reader's error on one that is neither becomes InputError."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: expected a CSV or Parquet file.")
     try:
@@ -110,30 +111,30 @@ def listed(table: pd.DataFrame, *wanted: str) -> str:
 
 
 def refuse(column: pd.Series, bad: pd.Series, expected: str, origin: str) -> None:
-    """Raises InputError for the cells of `column` that are `bad`; it says the first of them."""
+    """Raise InputError for the cells of `column` that are `bad`; it says the first of them."""
     faults = {
-        row: f"{origin}, row {row}, column '{column.name}': expected {expected}. Received: {_told(value)}."
+        row: f"{origin}, row {row}, column '{column.name}': expected {expected}. Received: {_shown(value)}."
         for row, value in column[bad].items()
     }
     refuse_rows(faults)
 
 
 def refuse_rows(faults: Mapping[Any, str]) -> None:
-    """Raises InputError for rows at fault, each with its sentence, if there are any; it says the first of them."""
+    """Raise InputError for rows at fault, each with its sentence, if there are any; it says the first of them."""
     if faults:
         first = next(iter(faults.values()))
         more = f" ({len(faults):,} such rows)." if len(faults) > 1 else "."
         raise InputError(first.removesuffix(".") + more, faults)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "an empty cell" if pd.isna(value) else repr(value) if isinstance(value, str) else str(value)
 
 
-def salvaged(
-    parse: Callable[[pd.DataFrame], pd.DataFrame], table: pd.DataFrame, names: pd.Series
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records of those rows of a table that can be read, and the others.
+def parse_valid_rows(
+    parse: Callable[[pd.DataFrame], T], table: pd.DataFrame, names: pd.Series
+) -> tuple[T, pd.DataFrame]:
+    """Parse those rows of a table that can be parsed, and list the others.
 
     Args:
         parse: makes records of a table, or raises InputError with faults.
@@ -225,7 +226,7 @@ def identifiers(table: pd.DataFrame, name: str, origin: str) -> pd.Series:
         first = first[~first.index.duplicated()]
         refuse_rows(
             {
-                row: f"{origin}, column '{name}': expected each identifier once. Received: {_told(value)} in rows "
+                row: f"{origin}, column '{name}': expected each identifier once. Received: {_shown(value)} in rows "
                 f"{first[value]} and {row}."
                 for row, value in column[twice].items()
             }
@@ -235,7 +236,7 @@ def identifiers(table: pd.DataFrame, name: str, origin: str) -> pd.Series:
 
 def useless(records: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Those of the feature columns `names` that cannot help a network, with the reason."""
-    order = records["time"].rank() if "time" in records else pd.Series(np.arange(len(records)))
+    order = records["time"].rank() if "time" in records else pd.Series(np.arange(len(records)), records.index)
     sample = records.index[:: 1 + len(records) // 20_000]  # enough to tell a trend
     for name in names:
         column = records[name]

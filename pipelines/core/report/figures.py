@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from pipelines.core.evaluation.bootstrap import Interval
 NETWORK, CHAMPION, INK, MUTED, FAINT = "#0072b2", "#d55e00", "#222222", "#6b6b6b", "#dddddd"
 OTHERS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", MUTED)
 GREYS = (("#3f3f3f", "-"), ("#6b6b6b", "--"), ("#8c8c8c", "-."), ("#a5a5a5", ":"), ("#bdbdbd", "-"))
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
@@ -74,7 +75,7 @@ def _color(name: str, other: str) -> str:
 def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
     """(model, label and look of its line), best value first: emphasis for network and champion, greys for others."""
     greys = cycle(GREYS)
-    for name in sorted(value, key=value.get, reverse=True):
+    for name in sorted(value, key=lambda name: value[name], reverse=True):
         look = {"color": _color(name, ""), "linestyle": "-", "linewidth": 2.2, "zorder": 4}
         if not look["color"]:
             look = dict(zip(("color", "linestyle"), next(greys), strict=True), linewidth=1.2, zorder=3)
@@ -125,8 +126,8 @@ def _dots(axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str]) 
 def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool = True) -> Figure:
     """The headline metric of network, champion and baselines with 95 % intervals, the best on top.
 
-    The network's interval runs through all rows as a band: what lies within it is not told apart by this test set
-    (the paired gates tell more).
+    The network's interval runs through all rows as a band: this test set does not distinguish what is within it
+    (paired comparisons are sharper).
     """
     ranked = dict(sorted(intervals.items(), key=lambda item: item[1].value, reverse=higher))
     title = f"{metric.replace('_', ' ')} on test, {'higher' if higher else 'lower'} is better"
@@ -229,10 +230,11 @@ def drift(
 
     `shares` holds for each column the names of its bins and their shares (bins,) in training and among new records.
     """
-    ranked = sorted(psi, key=psi.get, reverse=True)
+    ranked = sorted(psi, key=lambda name: psi[name], reverse=True)
     shown = ranked[:3]
     figure = Figure(figsize=(9, 1.2 + 0.3 * len(ranked) + 2.6))
-    top, below = figure.subfigures(2, 1, height_ratios=(1.2 + 0.3 * len(ranked), 2.6))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1.2 + 0.3 * len(ranked), 2.6))
+    top, below = halves
     axes = top.add_subplot()
     axes.barh(range(len(ranked)), [psi[name] for name in ranked], 0.6,
               color=[CHAMPION if psi[name] >= warn else MUTED for name in ranked])  # fmt: skip
@@ -247,7 +249,7 @@ def drift(
         places = np.arange(len(used))
         axes.bar(places - 0.2, then[used], 0.4, color="#c9c9c9", label="training")
         axes.bar(places + 0.2, now[used], 0.4, color=NETWORK, label="new")
-        axes.set_xticks(places, [_plain(names[at], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
+        axes.set_xticks(places, [_plain(names[int(at)], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
         axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
         axes.grid(visible=False, axis="x")
     below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside right upper")

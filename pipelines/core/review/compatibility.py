@@ -13,6 +13,7 @@ Kolmogorov-Smirnov test for numbers, whose statistic is taken at the deciles alo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from pandas.api import types
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.core.contract import InputError, Pipeline, Settings
-from pipelines.core.data.dataset import has_classes, record_hashes
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.evaluation.drift import binned, contributions, counts, p_value, psi
 from pipelines.core.report import figures
 from pipelines.core.store import manifest
@@ -43,7 +45,7 @@ class Drift:
     """How data differ from those of a version.
 
     Attributes:
-        version: the version that they are held against.
+        version: the version that they are compared with.
         notes: sentences on the schema and the period.
         records: how many there are, and how many of them the version's run did not have.
         table: a row for each measured column and the label: `column`, `PSI`, `p`, `test`, `training`, `new`.
@@ -73,8 +75,8 @@ class Drift:
             f"learnt from: {'; '.join(means)}. Look at them before you trust figures on either."
         )
 
-    def said(self) -> list[str]:
-        """Sentences on what is new and on the schema."""
+    def sentences(self) -> list[str]:
+        """Sentences on new records and on the schema."""
         (every, new), version = self.records, f"version {self.version.number} of {self.version.name}"
         count = f"{new:,} of {every:,} records are new" if new else "None of the records is new"
         found = [f"Compared with the data of {version}: {count}.", *self.notes]
@@ -90,9 +92,9 @@ class Drift:
         return [("drift", figures.drift(psi, self.shares, WARN)), ("drift in figures", self.table)]
 
     def show(self) -> None:
-        """Prints the sentences, the table and the warning."""
+        """Print the sentences, the table and the warning."""
         console = Console(markup=False, highlight=False, soft_wrap=True)
-        console.print("\n" + "\n".join(self.said()))
+        console.print("\n" + "\n".join(self.sentences()))
         if not self.table.empty:
             shown = Table("", "PSI", "p", "test", "training", "new", box=None, pad_edge=False)
             for row in self.table.itertuples():
@@ -102,8 +104,8 @@ class Drift:
             console.print(f"WARNING: {self.warning}")
 
 
-def profile(pipeline: Pipeline, train: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What later data are held against, as JSON: the `schema` of the records and the bins of their `reference`."""
+def profile(pipeline: Pipeline, train: Dataset[Any], facts: Any) -> dict[str, Any]:
+    """What later data are compared with, as JSON: the `schema` of the records and the bins of their `reference`."""
     measured = _measured(pipeline, train, facts)
     return {
         "schema": _schema(pipeline, facts),
@@ -111,52 +113,62 @@ def profile(pipeline: Pipeline, train: pd.DataFrame, facts: Mapping[str, Any]) -
     }
 
 
-def _schema(pipeline: Pipeline, facts: Mapping[str, Any]) -> dict[str, Any]:
-    fixed = {name: facts[name] for name in getattr(pipeline.data, "FIXED", ())}
-    return {"columns": pipeline.data.columns(facts), "fixed": fixed, "classes": facts.get("classes", [])}
+def _schema(pipeline: Pipeline, facts: Any) -> dict[str, Any]:
+    fixed = {name: getattr(facts, name) for name in pipeline.data.CAPABILITIES.fixed}
+    classes = list(pipeline.task.classes(facts))
+    return {"columns": dict(pipeline.data.columns(facts)), "fixed": fixed, "classes": classes}
 
 
-def compare(pipeline: Pipeline, records: pd.DataFrame, champion: Version, settings: Settings) -> Drift:
-    """How the records differ from those that the champion's run had.
+def compare(pipeline: Pipeline, data: Dataset[Any], champion: Version, settings: Settings) -> Drift:
+    """How the data differ from those of the champion's run.
 
     Raises:
         InputError: where they break its schema: a column is missing or of another type, or sizes or rates differ.
     """
     summary, table = manifest.load(champion)
-    facts = pipeline.data.learn(records[(records["label"] >= 0).to_numpy()], settings)
+    facts = pipeline.data.learn(data.take(data.labelled), settings)
     schema, reference = summary["schema"], summary["reference"]
-    now = _schema(pipeline, facts)
-    _refuse_breaks(schema, now, records, champion)
+    now = json.loads(json.dumps(_schema(pipeline, facts)))
+    _refuse_breaks(schema, now, data, champion)
 
     notes = _differences(schema, now)
-    fresh = records[~np.isin(record_hashes(records), table["record_hash"])]
-    if fresh.empty:
-        return Drift(champion, notes, (len(records), 0), pd.DataFrame(columns=COLUMNS), {})
-    if "time" in records:
-        here = _period(fresh["time"].min(), fresh["time"].max())
+    fresh = data.take(~np.isin(manifest.identities_for(champion, data), table["identity"]))
+    if not len(fresh):
+        return Drift(champion, notes, (len(data), 0), pd.DataFrame(columns=COLUMNS), {})
+    if "time" in data:
+        here = _period(fresh.records["time"].min(), fresh.records["time"].max())
         there = _period(summary["train"]["time"][0], summary["test"]["time"][1])
         notes.append(f"New records are from {here}, those of version {champion.number} from {there}.")
     # What hardly varies any more is no feature of the new records, and just then has drifted.
-    features = dict.fromkeys([*facts["features"], *(name for name in reference if name in records and name != LABEL)])
-    measured = _measured(pipeline, fresh, {**facts, "features": list(features)})
+    features = dict.fromkeys([*facts.features, *(name for name in reference if name in data and name != LABEL)])
+    measured = _measured(pipeline, fresh, facts, list(features))
     rows, shares = [], {}
     for name in [name for name in reference if name in measured]:
         bins = reference[name]
+        if types.is_numeric_dtype(measured[name]) != ("edges" in bins) and measured[name].notna().any():
+            was, now_is = ("numbers", "text") if "edges" in bins else ("text", "numbers")
+            notes.append(f"Column '{name}' held {was} in training and holds {now_is} now: its drift is not measured.")
+            continue
         then, is_now = np.array(bins["counts"]), counts(measured[name], bins)
-        rows.append((name, psi(then, is_now), *p_value(then, is_now, "edges" in bins), *_told(bins, then, is_now)))
+        test = p_value(then, is_now, "edges" in bins)
+        rows.append((name, psi(then, is_now), *test, *_largest_change(bins, then, is_now)))
         shares[name] = (_names(bins), then / then.sum(), is_now / is_now.sum())
-    return Drift(champion, notes, (len(records), len(fresh)), pd.DataFrame(rows, columns=COLUMNS), shares)
+    return Drift(champion, notes, (len(data), len(fresh)), pd.DataFrame(rows, columns=COLUMNS), shares)
 
 
-def _measured(pipeline: Pipeline, records: pd.DataFrame, facts: Mapping[str, Any]) -> dict[str, pd.Series]:
+def _measured(pipeline: Pipeline, data: Dataset[Any], facts: Any, features: Sequence[str] = ()) -> dict[str, pd.Series]:
     """The columns that drift is measured on, of a sample of the records, and the labels of all, classes by name."""
-    sample = records.iloc[np.unique(np.linspace(0, len(records) - 1, SAMPLE).astype(int))]
-    summary = getattr(pipeline.data, "summary", lambda records, facts: records[facts["features"]])
-    label = records["label"].where(records["label"] >= 0)
-    if has_classes(records["label"]):
-        names = dict(enumerate(facts.get("classes", [])))
-        label = records["label"].map(lambda value: names.get(value, str(value))).where(label.notna())
-    return dict(summary(sample, facts).items()) | {LABEL: label}
+    sample = data.take(np.unique(np.linspace(0, len(data) - 1, SAMPLE).astype(int)))
+    summary = pipeline.data.CAPABILITIES.drift_summary
+    found = summary(sample, facts) if summary else sample.records[list(features or facts.features)]
+    found = dict(found.items()) | {name: sample.records[name] for name in features if name not in found}
+    if LABEL not in data:
+        return found
+    label = data.records[LABEL]
+    if pipeline.task.kind == "classes":
+        names = pipeline.task.classes(facts)
+        label = label.map(lambda code: names[code] if 0 <= code < len(names) else str(code))
+    return found | {LABEL: label.where(data.labelled)}
 
 
 def _names(bins: Mapping[str, Any]) -> list[str]:
@@ -166,29 +178,28 @@ def _names(bins: Mapping[str, Any]) -> list[str]:
     return [*(f"≤ {edge}" for edge in edges), f"> {edges[-1]}" if edges else "any", "missing"]
 
 
-def _told(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[str, str]:
-    """What was and what is, in a few words: the share of the bin that adds most to the index."""
+def _largest_change(bins: Mapping[str, Any], then: np.ndarray, now: np.ndarray) -> tuple[str, str]:
+    """The share of the bin that adds most to the index, in training and now, as text."""
     shares = then / then.sum(), now / now.sum()
     at = int(contributions(then, now).argmax())
-    return tuple(f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
+    before, after = (f"{_names(bins)[at]}: {share[at]:.1%}" for share in shares)
+    return before, after
 
 
-def _refuse_breaks(before: Mapping, now: Mapping, records: pd.DataFrame, champion: Version) -> None:
+def _refuse_breaks(before: Mapping, now: Mapping, data: Dataset[Any], champion: Version) -> None:
     name = f"version {champion.number} of {champion.name}"
-    way_out = "--name starts a model of its own."
+    way_out = "--name starts another model."
     for column, (kind, required) in before["columns"].items():
-        if required and column not in now["columns"] and column not in records:
-            raise InputError(
-                f"These data lack the column '{column}' (or it was left out, see above), which {name} reads; {way_out}"
-            )
+        if required and column not in now["columns"] and column not in data:
+            raise InputError(f"These data lack the column '{column}', which {name} reads; {way_out}")
         if column in now["columns"] and now["columns"][column][0] != kind:
             raise InputError(
                 f"Column '{column}': expected {kind}, as in {name}; {way_out} Received: {now['columns'][column][0]}."
             )
     for fact, value in before["fixed"].items():
         if now["fixed"][fact] != value:
-            told = fact.replace("_", " ")
-            raise InputError(f"Expected {told} {value}, as in {name}; {way_out} Received: {told} {now['fixed'][fact]}.")
+            what = fact.replace("_", " ")
+            raise InputError(f"Expected {what} {value}, as in {name}; {way_out} Received: {what} {now['fixed'][fact]}.")
 
 
 def _differences(before: Mapping, now: Mapping) -> list[str]:

@@ -1,4 +1,4 @@
-"""Champion against challenger: which version may stand, and why."""
+"""Promotion: checks against baselines, comparison with the champion, and the decision in one sentence."""
 
 from __future__ import annotations
 
@@ -14,14 +14,6 @@ from pipelines.core.evaluation.bootstrap import Interval, bootstrap
 from pipelines.core.store import isolation, manifest, registry
 from pipelines.core.training.trial import NETWORK, Outcome
 
-
-def gate_state(deficit: Interval, margin: float) -> str:
-    """Whether a gate "holds", is "missed" or is "undecided": see `Gate`."""
-    if deficit.high < margin:
-        return "holds"
-    return "missed" if deficit.low > margin else "undecided"
-
-
 FEWEST_ROWS = 200
 """Test rows that neither version was trained on, below which two versions are not compared."""
 RESAMPLINGS, MOST_RESAMPLINGS = 500, 10_000
@@ -29,21 +21,49 @@ RESAMPLINGS, MOST_RESAMPLINGS = 500, 10_000
 FINGERPRINTS = ("data_sha256", "code_sha256", "settings_sha256", "ancestors")
 """Tags of a version that say what it was made from, its seed aside."""
 
+GateState = Literal["passed", "failed", "undecided"]
 Verdict = Literal["better", "equal", "worse", "not comparable"]
+
+
+def gate_state(deficit: Interval, margin: float) -> GateState:
+    """Whether a gate is "passed", "failed" or "undecided": see `Gate`."""
+    if deficit.high < margin:
+        return "passed"
+    return "failed" if deficit.low > margin else "undecided"
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """A gate with the deficit that it was judged by, on the headline metric."""
+    """A gate with the deficit that decides it, on the headline metric."""
 
     gate: Gate
     deficit: Interval
-    state: Literal["holds", "missed", "undecided"]
+    state: GateState
 
     def __str__(self) -> str:
-        name = self.gate.than if isinstance(self.gate.than, str) else f"the fixed figure {self.gate.than:g}"
-        asked = f"at most {self.gate.margin:g} behind {name}" if self.gate.margin else f"ahead of {name}"
-        return f"{asked}: {self.state}, deficit {self.deficit}"
+        """The result on a line: ahead of trees by 0.008 [-0.009, 0.024]; at most 0.01 behind is allowed: passed."""
+        allowed = f"; at most {self.gate.margin:g} behind is allowed" if self.gate.margin else ""
+        return f"{self._position()}{allowed}: {self.state}"
+
+    def _position(self) -> str:
+        if self.deficit.value > 0:
+            return f"behind {self.gate.than} by {self.deficit}"
+        return f"ahead of {self.gate.than} by {self.deficit.negated()}"
+
+    @property
+    def reason(self) -> str:
+        """Why the gate is not passed, as a clause about the network."""
+        than, margin = self.gate.than, self.gate.margin
+        if self.deficit.low > margin:
+            return f"it is {self._position()}" + (f", at most {margin:g} is allowed" if margin else "")
+        if self.gate.shown:
+            return f"it is not shown to be ahead of {than} ({self._position()})"
+        if margin:
+            return f"it may be more than {margin:g} behind {than} ({self._position()})"
+        lead = self.deficit.negated()
+        value, low, high = lead.rounded()
+        what = f"lead over {than}, {value}" if lead.value > 0 else f"deficit to {than}, {self.deficit.rounded()[0]}"
+        return f"its {what}, could be chance ({100 * lead.level:.4g} % interval of the lead {low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -77,23 +97,23 @@ class Comparison:
         name = f"version {self.champion.number}"
         if self.verdict == "not comparable":
             return f"Not comparable with {name}: {self.why_not}."
-        told = self.why_not
+        detail = self.why_not
         if self.difference:
-            told = (
+            detail = (
                 f"difference {self.difference} on {self.rows:,} test rows, {self.left_out:,} left out" + self._level()
             )
         if self.twin:
-            return f"Equal to {name}, which the same data, code and settings made with another seed: {told}."
-        how = {"better": "Better than", "worse": "Worse than", "equal": "Equal, as far as can be told, to"}
-        return f"{how[self.verdict]} {name}: {told}."
+            return f"Equal to {name}, which the same data, code and settings made with another seed: {detail}."
+        how = {"better": "Better than", "worse": "Worse than", "equal": "Not measurably different from"}
+        return f"{how[self.verdict]} {name}: {detail}."
 
     def _level(self) -> str:
         if not self.looks:
             return ""
-        looks = "1 earlier look" if self.looks == 1 else f"{self.looks} earlier looks"
+        looks = "1 earlier evaluation" if self.looks == 1 else f"{self.looks} earlier evaluations"
         far = self.looks + 1 > MOST_RESAMPLINGS // RESAMPLINGS
         ends = f", with ends beyond what {MOST_RESAMPLINGS:,} resamplings support" if far else ""
-        return f"; its level is for {looks} at this test set (Bonferroni){ends}"
+        return f"; its level allows for {looks} on this test set (Bonferroni){ends}"
 
     def tags(self) -> dict[str, str]:
         """What the version and its run keep of it."""
@@ -122,41 +142,43 @@ class Decision:
 def gates(outcome: Outcome) -> list[GateResult]:
     """Every gate of the pipeline, judged on the headline rows of test; by the domain's own `deficit` if it has one."""
     headline = outcome.pipeline.headline
-    own = getattr(outcome.pipeline.report, "deficit", None)
+    own = outcome.pipeline.deficit
     results = []
     for gate in outcome.pipeline.gates:
         if own:
             deficit = own(outcome, gate.than)
         else:
-            deficit = outcome.bootstrap.deficit(NETWORK, gate.than, headline.name, headline.higher)
+            deficit = outcome.resampled.deficit(NETWORK, gate.than, headline.name, headline.higher)
         state = gate_state(deficit, gate.margin)
-        results.append(GateResult(gate, deficit, "missed" if gate.shown and state != "holds" else state))
+        results.append(GateResult(gate, deficit, "failed" if gate.shown and state != "passed" else state))
     return results
 
 
 def compare(outcome: Outcome, version: registry.Version, champion: registry.Version, looks: int) -> Comparison:
-    """Scores the champion on today's headline test rows that neither it, nor `version`, nor an ancestor learnt from."""
+    """Score the champion on today's headline test rows that neither it, nor `version`, nor an ancestor learnt from."""
     twin = all(version.tags.get(name) == champion.tags.get(name) for name in FINGERPRINTS)
     judged = Comparison(champion, looks, twin=twin)
-    part = outcome.headline
-    missing = manifest.lacking(part.records, champion)
+    part, pipeline = outcome.headline, outcome.pipeline
+    missing = manifest.missing_columns(part.data, champion)
     if missing:
         return replace(judged, why_not=f"it reads the column '{missing[0]}', which these records lack")
     try:
-        unseen = ~(manifest.trained_on(champion, part.frame) | manifest.trained_on(version, part.frame))
-        part, own = part.take(unseen), outcome.headline_scores[unseen]
+        own_rows = part.data.take(part.rows)
+        unseen = ~(manifest.trained_on(champion, own_rows) | manifest.trained_on(version, own_rows))
+        part = part.take(unseen)
         judged = replace(judged, rows=len(part), left_out=int((~unseen).sum()))
         if len(part) < FEWEST_ROWS:
             why = f"only {len(part)} of {len(unseen)} test rows are new to both, {FEWEST_ROWS} are needed"
             return replace(judged, why_not=why)
-        same_code = champion.tags.get("code_sha256") == isolation.code_sha256(outcome.pipeline)
-        _, other = isolation.score(champion.uri, same_code, part.records, part.rows)
-        metric = outcome.pipeline.headline
-        metrics = {metric.name: outcome.pipeline.report.metrics(part)[metric.name]}
+        same_code = champion.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+        other = isolation.score(champion.uri, same_code, part.data, part.rows)
+        metric = pipeline.headline
+        measures = other.measures if other.scores is None else pipeline.task.measures(other.scores, part)
+        own = {name: values[outcome.counted][unseen] for name, values in outcome.models[NETWORK].measures.items()}
+        metrics = {metric.name: pipeline.task.metrics(outcome.facts)[metric.name]}
         clusters = {name: part.frame[name] for name in outcome.splits.clusters}
-        scores = {"new": own, "champion": other}
         count = min(RESAMPLINGS * (looks + 1), MOST_RESAMPLINGS)
-        both = bootstrap(metrics, part.labels, scores, part.weights, clusters, count)
+        both = bootstrap(metrics, {"new": own, "champion": measures}, part.weights, clusters, count)
         return replace(
             judged,
             difference=stricter(partial(both.deficit, "champion", "new", metric.name, metric.higher), looks),
@@ -179,39 +201,45 @@ def stricter(interval: Callable[..., Interval], looks: int) -> Interval:
 
 
 def decide(outcome: Outcome, version: registry.Version, champion: registry.Version | None, looks: int = 0) -> Decision:
-    """Applies the gates, then the comparison with today's champion.
+    """Apply the gates, then compare with the current champion.
 
-    A version that misses a gate is refused. One that misses none is champion if every gate holds and there is no
-    champion yet, or if the lower bound of its paired difference with the champion is above 0; else a challenger, as
-    is one that differs from the champion by its seed alone.
+    A version that fails a gate is refused. One that fails none is champion if it passes every gate and there is no
+    champion yet, or if the lower bound of its paired difference with the champion is above 0; else it is a challenger,
+    as is one that differs from the champion by its seed alone.
     """
     results = gates(outcome)
-    missed = [str(result) for result in results if result.state == "missed"]
-    undecided = [str(result) for result in results if result.state == "undecided"]
     comparison = compare(outcome, version, champion, looks) if champion else None
-    told = f" {comparison}" if comparison else ""
-    if missed:
-        return Decision("refused", f"A gate is missed ({'; '.join(missed)}).{told}", results, comparison)
-    if undecided:
-        return Decision("challenger", f"A gate is undecided ({'; '.join(undecided)}).{told}", results, comparison)
+    then = f" {comparison}" if comparison else ""
+    reasons = {state: [r.reason for r in results if r.state == state] for state in ("failed", "undecided")}
+    if reasons["failed"]:
+        return Decision("refused", f"Not good enough: {'; '.join(reasons['failed'])}.{then}", results, comparison)
+    if reasons["undecided"]:
+        return Decision("challenger", f"Not promoted: {'; '.join(reasons['undecided'])}.{then}", results, comparison)
     if comparison is None:
-        return Decision("champion", "Every gate holds and there was no champion yet.", results)
-    kind: Literal["challenger", "champion"] = "champion" if comparison.verdict == "better" else "challenger"
-    return Decision(kind, str(comparison), results, comparison)
+        return Decision("champion", "All checks passed. This is the first model, so it is now in use.", results)
+    return Decision(
+        "champion" if comparison.verdict == "better" else "challenger", str(comparison), results, comparison
+    )
 
 
 def strongest(outcome: Outcome) -> tuple[str, Interval]:
     """The baseline with the best headline figure, and how far the network is behind it."""
     headline = outcome.pipeline.headline
     sign = 1 if headline.higher else -1
-    best = max(outcome.baselines, key=lambda name: sign * outcome.bootstrap.values[name, headline.name])
-    return best, outcome.bootstrap.deficit(NETWORK, best, headline.name, headline.higher)
+    best = max(outcome.baseline_names, key=lambda name: sign * outcome.resampled.values[name, headline.name])
+    return best, outcome.resampled.deficit(NETWORK, best, headline.name, headline.higher)
 
 
 def frame(results: Sequence[GateResult]) -> pd.DataFrame:
-    """The gates as a table."""
-    rows = [
-        (str(r.gate.than), r.gate.margin, r.deficit.value, r.deficit.low, r.deficit.high, r.deficit.level, r.state)
-        for r in results
-    ]
-    return pd.DataFrame(rows, columns=["than", "margin", "deficit", "low", "high", "level", "gate"])
+    """The gates as a table, with the network's lead over each baseline, positive where it is ahead."""
+    leads = [result.deficit.negated() for result in results]
+    columns = {
+        "baseline": [result.gate.than for result in results],
+        "lead": [lead.value for lead in leads],
+        "low": [lead.low for lead in leads],
+        "high": [lead.high for lead in leads],
+        "level": [lead.level for lead in leads],
+        "allowed deficit": [result.gate.margin for result in results],
+        "check": [result.state for result in results],
+    }
+    return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""What a run leaves for its reviewer: parameters, datasets, metrics, figures, tables, the verdict and the model."""
+"""The record of a run: parameters, datasets, metrics, figures, tables, the verdict and the model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import pandas as pd
 from rich.console import Console
 
 from pipelines.core.contract import Pipeline, Settings
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
 from pipelines.core.evaluation import drift
 from pipelines.core.evaluation.bootstrap import Interval
-from pipelines.core.reading.sources import Origin
+from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import figures, html
 from pipelines.core.review import compatibility, promotion
 from pipelines.core.review.compatibility import Drift
 from pipelines.core.review.promotion import Decision
 from pipelines.core.review.verdict import _flags, _headlines, _ladder, _sections, _tables, verdict
-from pipelines.core.store import isolation, manifest, registry, tracking
+from pipelines.core.serving.model import learnt
+from pipelines.core.store import isolation, manifest, registry, tags, tracking
 from pipelines.core.training import device
 from pipelines.core.training.cost import multiply_adds
 from pipelines.core.training.trial import NETWORK, Outcome
@@ -39,26 +41,26 @@ def begin(
     settings: Settings,
     machine: device.Device,
     origins: Sequence[Origin],
-    records: pd.DataFrame,
+    data: Dataset[Any],
     splits: Splits,
 ) -> None:
-    """Logs what is known before training: settings, device, versions, data and which record is on which side.
+    """Log what is known before training: settings, device, versions, data and which record is on which side.
 
     The last of the origins is the one that was asked for; before it come those that it is appended to.
     """
     origin = origins[-1]
-    summary, table = manifest.describe(records, splits, origins)
+    summary, table = manifest.describe(data, splits, origins)
     if len(splits.train):
-        train = records.iloc[splits.train]
+        train = data.take(splits.train)
         summary |= compatibility.profile(pipeline, train, pipeline.data.learn(train, settings))
     sides = {side: summary[side]["sha256"] for side in splits.sides()}
     data_sha256 = hashlib.sha256("".join(sides.values()).encode()).hexdigest()
     tracking.set_tags(
         {
-            "pipeline": pipeline.name,
-            "data": origin.name,
-            "origin": origin.kind,
-            "headline": pipeline.headline.name,
+            tags.PIPELINE: pipeline.name,
+            tags.DATA: origin.name,
+            tags.ORIGIN: origin.kind,
+            tags.HEADLINE: pipeline.headline.name,
             "test_sha256": sides["test"],
             "data_sha256": data_sha256,
             "settings_sha256": settings_sha256(settings),
@@ -79,25 +81,30 @@ def settings_sha256(settings: Settings) -> str:
 
 
 def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registry.Version:
-    """Registers the evaluated network as a new version of the model `name`; once for a run."""
-    headline = outcome.pipeline.headline
-    facts = outcome.facts | {"scores": [drift.binned(column) for column in drift.columns(outcome.scores)]}
-    columns = outcome.pipeline.data.columns(facts)
+    """Register the evaluated network as a new version of the model `name`; once for a run."""
+    pipeline, headline = outcome.pipeline, outcome.pipeline.headline
+    scores = outcome.models[NETWORK].scores
+    bins = [] if scores is None else [drift.binned(column) for column in drift.columns(scores)]
     registered = registry.of_run(name, run_id) or registry.register(
-        outcome.pipeline, name, outcome.network, facts, columns, _example(outcome)
+        pipeline,
+        name,
+        outcome.network,
+        learnt(pipeline, outcome.settings, outcome.facts, bins),
+        pipeline.data.columns(outcome.facts),
+        _example(outcome),
     )
-    tags = {
-        "code_sha256": isolation.code_sha256(outcome.pipeline),
-        "features": "\n".join(facts["features"]),
-        "data": origin.name,
-        "headline": f"{headline.short or headline.name} {outcome.bootstrap.interval(NETWORK, headline.name)}",
+    written = {
+        "code_sha256": isolation.code_sha256(pipeline),
+        "features": "\n".join(outcome.facts.features),
+        tags.DATA: origin.name,
+        tags.HEADLINE: f"{headline.short or headline.name} {outcome.resampled.interval(NETWORK, headline.name)}",
     }
-    tags |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
-    return registry.tag_version(registered, tags | tracking.fingerprints(run_id))
+    written |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
+    return registry.tag_version(registered, written | tracking.fingerprints(run_id))
 
 
 def results(outcome: Outcome, changed: Drift | None = None) -> list[tuple[str, Any]]:
-    """Logs metrics, figures, tables and predictions; returns what the report shows, by name."""
+    """Log metrics, figures, tables and predictions; return what the report shows, by name."""
     tracking.log_metrics(metrics(outcome))
     items = []
     if changed:
@@ -125,19 +132,19 @@ def finish(
     run_id: str,
     changed: Drift | None = None,
 ) -> str:
-    """Writes the decision on the run and on the version, with the report around `items`; returns the run's name."""
+    """Write the decision on the run and on the version, with the report around `items`; return the run's name."""
     headline = outcome.pipeline.headline
-    told = verdict(outcome, decision, version, origin, looks, changed)
-    value = outcome.bootstrap.values[NETWORK, headline.name]
+    paragraphs = verdict(outcome, decision, version, origin, looks, changed)
+    value = outcome.resampled.values[NETWORK, headline.name]
     title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
-    gates = ("gates", promotion.frame(decision.gates))
+    gates = ("checks against baselines", promotion.frame(decision.gates))
     _log([gates])
-    publish(outcome, title, told, _headlines(outcome, decision), [gates, *items])
-    tags = {"decision": decision.kind, "reason": decision.reason, "decided_by": "rule"}
-    tags |= decision.comparison.tags() if decision.comparison else {}
-    tracking.set_tags(tags)
-    description = "\n\n".join([*told, *_tables(outcome, decision)])
-    registry.tag_version(version, tags, description)
+    publish(outcome, title, paragraphs, _headlines(outcome, decision), [gates, *items])
+    written = {tags.DECISION: decision.kind, tags.REASON: decision.reason, tags.DECIDED_BY: "rule"}
+    written |= decision.comparison.tags() if decision.comparison else {}
+    tracking.set_tags(written)
+    description = "\n\n".join([*paragraphs, *_tables(outcome, decision)])
+    registry.tag_version(version, written, description)
     tracking.rename(run_id, title, description)
     return title
 
@@ -145,15 +152,15 @@ def finish(
 def publish(
     outcome: Outcome,
     title: str,
-    told: Sequence[str],
+    paragraphs: Sequence[str],
     headlines: Mapping[str, Interval],
     items: Sequence[tuple[str, Any]],
 ) -> None:
-    """Logs the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
+    """Log the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
     metric = outcome.pipeline.headline
     bars = ("headline", figures.headline_bars(headlines, metric.name, metric.higher))
     _log([bars])
-    tracking.log_text("report.html", html.render(title, "\n\n".join(told), _sections(outcome, [bars, *items])))
+    tracking.log_text("report.html", html.render(title, "\n\n".join(paragraphs), _sections(outcome, [bars, *items])))
 
 
 def _log(items: Sequence[tuple[str, Any]]) -> None:
@@ -162,9 +169,9 @@ def _log(items: Sequence[tuple[str, Any]]) -> None:
 
 
 def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, report: str) -> None:
-    """Prints the verdict, and where to read on."""
+    """Print the verdict, and where to read on."""
     headline = outcome.pipeline.headline
-    own = outcome.bootstrap.interval(NETWORK, headline.name)
+    own = outcome.resampled.interval(NETWORK, headline.name)
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
     console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
@@ -175,10 +182,10 @@ def announce(outcome: Outcome, decision: Decision, version: registry.Version, ti
 
 def metrics(outcome: Outcome) -> dict[str, float]:
     """Every metric of the network with its interval, of each baseline, and what the run cost."""
-    logged = {}
-    for (model, metric), value in outcome.bootstrap.values.items():
+    logged: dict[str, float] = {}
+    for (model, metric), value in outcome.resampled.values.items():
         if model == NETWORK:
-            interval = outcome.bootstrap.interval(model, metric)
+            interval = outcome.resampled.interval(model, metric)
             logged |= {
                 f"test/{metric}": value,
                 f"test/{metric}_low": interval.low,
@@ -196,21 +203,25 @@ def metrics(outcome: Outcome) -> dict[str, float]:
 
 def _example(outcome: Outcome) -> pd.DataFrame | None:
     """A few test records as a request holds them, if they may be stored and the domain says how."""
-    request = getattr(outcome.pipeline.data, "request", None)
-    if request is None or outcome.settings.examples != "full":
+    capabilities = outcome.pipeline.data.CAPABILITIES
+    if capabilities.example is None or outcome.settings.examples != "full":
         return None
     part = outcome.parts["test"].take(np.arange(max(len(outcome.splits.test) - EXAMPLES, 0), len(outcome.splits.test)))
-    context = getattr(outcome.pipeline.data, "context", None)
-    rows = context(part, outcome.facts) if context else part.rows
-    return request(part.records.iloc[rows], outcome.facts).reset_index(drop=True)
+    rows = capabilities.history.context(part, outcome.facts) if capabilities.history else part.rows
+    return capabilities.example(part.data.take(rows), outcome.facts).reset_index(drop=True)
 
 
 def predictions(outcome: Outcome) -> pd.DataFrame:
-    """Each test record's id, labels, whether the headline counts it, and the scores of network and baselines."""
-    frame = outcome.parts["test"].frame
-    targets = frame.attrs.get("targets", ["label"])
-    table = frame[["id", *targets]].reset_index(drop=True).assign(headline=outcome.counted)
-    for name, scores in {NETWORK: outcome.scores, **outcome.baselines}.items():
-        for column, values in enumerate(np.atleast_2d(scores.T)):
-            table[name if scores.ndim == 1 else f"{name}_{column}"] = values.astype(np.float32)
+    """Each test record's id, targets, whether the headline counts it, and the scores of network and baselines.
+
+    Targets and scores of more than two dimensions, such as masks, are left out.
+    """
+    part = outcome.parts["test"]
+    table = part.frame[["id"]].reset_index(drop=True).assign(headline=outcome.counted)
+    columns = {name: rows[part.rows] for name, rows in part.encoded.targets.items() if len(rows.shape) <= 2}
+    scored = {name: model.scores for name, model in outcome.models.items() if model.scores is not None}
+    for name, values in (columns | scored).items():
+        for number, column in enumerate(np.atleast_2d(values.T)):
+            label = name if values.ndim == 1 else f"{name}_{number}"
+            table[label] = column.astype(np.float32) if name in scored else column
     return table

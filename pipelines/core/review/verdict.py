@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from pipelines.core.contract import Settings
-from pipelines.core.data.dataset import has_classes
-from pipelines.core.reading.sources import Origin
+from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import html
 from pipelines.core.review import promotion
 from pipelines.core.review.compatibility import Drift
@@ -31,45 +30,46 @@ def verdict(
     best, deficit = promotion.strongest(outcome)
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
     caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
-    told = [
+    paragraphs = [
         f"**{decision.kind.capitalize()}.** {decision.reason}",
-        f"Data: {origin.name}.{caution} Split {outcome.splits.rule}." + (f" Left out: {left_out}." if left_out else ""),
+        f"Data: {origin.name}.{caution} Split {outcome.splits.rule}." + (f" Excluded: {left_out}." if left_out else ""),
         f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
-        f" {outcome.bootstrap.unit}. {looked_at(looks)} Version {version.number} of `{version.name}`.",
+        f" {outcome.resampled.unit}. {earlier_evaluations(looks)} Version {version.number} of `{version.name}`.",
     ]
-    told += [" ".join([*drift.said(), drift.warning])] if drift else []
-    told += [outcome.reused] if outcome.reused else []
-    told[1:1] = getattr(outcome.pipeline.report, "remarks", lambda _: [])(outcome)
+    paragraphs += [" ".join([*drift.sentences(), drift.warning])] if drift else []
+    paragraphs += [outcome.reused] if outcome.reused else []
+    paragraphs[1:1] = outcome.pipeline.remarks(outcome)
     if deficit.low > 0:
-        told.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
-    return told
+        paragraphs.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
+    return paragraphs
 
 
-def looked_at(looks: int) -> str:
-    """How often the test set has been looked at, in a sentence."""
-    times = "not been looked at before" if not looks else f"been looked at in {looks} earlier run{'s'[: looks > 1]}"
-    return f"This test set has {times}."
+def earlier_evaluations(looks: int) -> str:
+    """How often a network was evaluated on this test set before, in a sentence."""
+    if not looks:
+        return "First evaluation on this test set."
+    return f"This test set was used in {looks} earlier run{'s'[: looks > 1]}."
 
 
 def _tables(outcome: Outcome, decision: Decision) -> list[str]:
     """The headline of every model and the gates in Markdown, for the description, where no figure can stand."""
     rows = [f"| {model} | {interval} |" for model, interval in _headlines(outcome, decision).items()]
     ladder = "\n".join([f"| | {outcome.pipeline.headline.name} |", "|---|---|", *rows])
-    return [ladder, "\n".join(f"- Gate: {gate}" for gate in decision.gates)]
+    return [ladder, "\n".join(f"- Check: {gate}" for gate in decision.gates)]
 
 
 def _headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
     """The headline's interval of the network, of the champion where it was compared, and of each baseline."""
     name = outcome.pipeline.headline.name
-    found = {NETWORK: outcome.bootstrap.interval(NETWORK, name)}
+    found = {NETWORK: outcome.resampled.interval(NETWORK, name)}
     if decision.comparison and decision.comparison.other:
         found[f"champion (version {decision.comparison.champion.number})"] = decision.comparison.other
-    return found | {model: outcome.bootstrap.interval(model, name) for model in outcome.baselines}
+    return found | {model: outcome.resampled.interval(model, name) for model in outcome.baseline_names}
 
 
 def _ladder(outcome: Outcome) -> str:
     name = outcome.pipeline.headline.name
-    return ", ".join(f"{model} {outcome.bootstrap.values[model, name]:.3f}" for model in outcome.baselines)
+    return ", ".join(f"{model} {outcome.resampled.values[model, name]:.3f}" for model in outcome.baseline_names)
 
 
 def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[html.Section]:
@@ -78,13 +78,11 @@ def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[html.S
         html.Section(name.capitalize(), [html.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
     ]
     sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
-    records = outcome.parts["test"].records
-    labels = records["label"].to_numpy()
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
-    if has_classes(labels):
-        for label, name in enumerate(records.attrs.get("classes", ["label 0", "label 1"])):
-            data[name] = [int((labels[rows] == label).sum()) for rows in sides.values()]
-    notes = [html.Exhibit(note) for note in outcome.facts.get("notes", [])]
+    for code, name in enumerate(outcome.pipeline.task.classes(outcome.facts)):
+        labels = outcome.data.records["label"].to_numpy()
+        data[name] = [int((labels[rows] == code).sum()) for rows in sides.values()]
+    notes = [html.Exhibit(note) for note in dict.fromkeys([*outcome.data.notes, *outcome.facts.notes])]
     settings = pd.DataFrame(_flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
     return [

@@ -1,6 +1,6 @@
 """The logged model: raw records in, decisions out.
 
-MLflow stores this file as the model's code, beside the network, its facts and the package that it was made with.
+MLflow stores this file as the model's code, beside the network, what it learnt, and the package that it was made with.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from pipelines.core.contract import InputError
+from pipelines.core.contract import InputError, Pipeline, Settings
+from pipelines.core.data import typed_json
 from pipelines.core.data.arrays import Part
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.requests import Request
 from pipelines.core.reading import tables
 
@@ -28,27 +32,46 @@ SCORE = "score"
 correspond to the rows of a request, or that answers others by default, returns the column with the parsed records."""
 
 
+def learnt(pipeline: Pipeline, settings: Settings, facts: Any, score_bins: list[dict]) -> dict[str, Any]:
+    """What a version keeps beside its network, as JSON; `load_context` reads it.
+
+    Args:
+        pipeline: whose version it is.
+        settings: those of its training.
+        facts: the domain's own.
+        score_bins: the bins of each column of its scores on test, see `evaluation.drift.binned`.
+    """
+    facts = typed_json.to_json(facts)
+    return {"module": pipeline.module, "settings": asdict(settings), "facts": facts, "scores": score_bins}
+
+
 class Scorer(PythonModel):
-    """A network with its facts and its domain's code, answering tables of raw records."""
+    """A network with what it learnt and its domain's code, answering tables of raw records.
+
+    Attributes:
+        pipeline: the domain's.
+        network: the Keras model.
+        facts: the domain's own dataclass.
+        settings: those of the training, as JSON.
+        score_bins: the bins of each column of the scores on test.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         import keras
 
-        self.facts = json.loads(Path(context.artifacts["facts"]).read_text())
+        stored = json.loads(Path(context.artifacts["facts"]).read_text())
+        self.pipeline: Pipeline = importlib.import_module(stored["module"]).PIPELINE
+        self.facts = typed_json.from_json(self.pipeline.data.Facts, stored["facts"])
+        self.settings, self.score_bins = stored["settings"], stored["scores"]
         self.network = keras.saving.load_model(context.artifacts["network"], compile=False)
-        self.data = importlib.import_module(self.facts["module"] + ".data")
-        self.report = importlib.import_module(self.facts["module"] + ".report")
 
-    def _outputs(self, records: pd.DataFrame, rows: np.ndarray) -> tuple[Any, np.ndarray]:
-        from pipelines.core.training.batches import predict
+    def score(self, data: Dataset[Any], rows: np.ndarray) -> Any:
+        """Outputs, scores and measures of these rows of parsed records, a `training.scoring.Scored`."""
+        from pipelines.core.training.batches import predict  # takes seconds, and the registry needs none of it
+        from pipelines.core.training.scoring import score
 
-        part = Part(records, rows, self.data.decode(records, self.facts))
-        return part, predict(self.network, part)
-
-    def scores(self, records: pd.DataFrame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Network outputs and calibrated scores of these rows of already parsed records, each of shape (rows, …)."""
-        outputs = self._outputs(records, rows)[1]
-        return outputs, self.report.scores(outputs, self.facts)
+        part = Part(data, rows, self.pipeline.data.encode(data, self.facts))
+        return score(partial(predict, self.network), part, self.pipeline.task, self.facts)
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: Mapping[str, Any] | None = None
@@ -56,7 +79,7 @@ class Scorer(PythonModel):
         """One row of decisions per answered record, in order, with its id; where a row is bad, `error` says why.
 
         Rows to answer are those whose `score` is true in the parsed records or in the request, or without that column
-        those whose label is unknown; the others are context, such as past payments.
+        those that are not labelled; the others are context, such as past payments.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE, where the table does not fit what the network was trained on, or
@@ -64,45 +87,52 @@ class Scorer(PythonModel):
         """
         try:
             table = model_input.reset_index(drop=True)
-            records, faults = tables.salvaged(lambda rows: self.data.parse(rows, self.facts), table, self.named(table))
+            data, faults = tables.parse_valid_rows(self.parse, table, self.names(table))
             if SCORE in table:
                 faults = faults[_marked(table.loc[faults.index, SCORE])]
-            asked = next((frame[SCORE] for frame in (records, table) if SCORE in frame), records["label"] < 0)
-            rows = np.flatnonzero(_marked(asked.loc[records.index]))
+            wanted = next(
+                (frame[SCORE] for frame in (data.records, table) if SCORE in frame), ~data.records["labelled"]
+            )
+            rows = np.flatnonzero(_marked(wanted.loc[data.records.index]))
             if not len(rows):
                 nothing = f"expected rows without a label, or with '{SCORE}' true. Received: none to answer."
                 raise InputError([*faults["error"], nothing][0])
-            told = pd.concat([decisions for decisions, _ in self.answers(Request(records, rows, faults))])
-            whole = not told.isna().any(axis=None)
-            return told if whole else told.astype(object).where(told.notna(), None)  # JSON has no NaN
+            answer = pd.concat([decisions for decisions, _ in self.answers(Request(data, rows, faults))])
+            complete = not answer.isna().any(axis=None)
+            return answer if complete else answer.astype(object).where(answer.notna(), None)  # JSON has no NaN
         except InputError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
-    def named(self, table: pd.DataFrame) -> pd.Series:
+    def parse(self, table: pd.DataFrame) -> Dataset[Any]:
+        """Raw columns as records; raises InputError, with `faults` for rows that cannot be parsed."""
+        return self.pipeline.data.parse(table, self.facts)
+
+    def names(self, table: pd.DataFrame) -> pd.Series:
         """What each row of a raw table is called: as the domain says, by its `id`, or by its place in the index."""
-        if hasattr(self.data, "named"):
-            return self.data.named(table, self.facts)
+        if names := self.pipeline.data.CAPABILITIES.names:
+            return names(table, self.facts)
         return table["id"] if "id" in table else table.index.to_series()
 
     def answers(self, request: Request) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
-        """The decisions on a request's rows, block by block and with the rows at fault among them; and the outputs.
+        """The decisions on a request's rows, block by block with the faulty rows among them, and the scores.
 
         The decisions have `id` first and `error` last, which is empty where there is none.
         """
         from pipelines.core.training.batches import predict
 
-        records, rows = request.records, request.rows
-        age = self.data.age(records, rows, self.facts) if hasattr(self.data, "age") else None
-        inputs = self.data.decode(records, self.facts)  # only now, when what `age` needed is free again
+        data, rows, task = request.data, request.rows, self.pipeline.task
+        history = self.pipeline.data.CAPABILITIES.history
+        age = history.age(data, rows, self.facts) if history else None
+        encoded = self.pipeline.data.encode(data, self.facts)  # only now, when what `age` needed is free again
         for here, faults in request.blocks():
-            part = Part(records, rows[here], inputs)
+            part = Part(data, rows[here], encoded)
             outputs = predict(self.network, part)
-            decisions = self.report.decide(outputs, self.facts, part).set_axis(records.index[rows[here]])
+            decisions = task.decide(outputs, self.facts, part).set_axis(data.records.index[rows[here]])
             decisions.insert(0, "id", part.frame["id"].to_numpy())
             if age is not None:
                 decisions["history_age_days"] = age[here]
             decisions["error"] = decisions.pop("error") if "error" in decisions else ""
-            yield _among(decisions, faults), outputs
+            yield _among(decisions, faults), task.scores(outputs, self.facts)
 
 
 def _marked(flags: pd.Series) -> np.ndarray:
@@ -110,7 +140,7 @@ def _marked(flags: pd.Series) -> np.ndarray:
 
 
 def _among(decisions: pd.DataFrame, faults: pd.DataFrame) -> pd.DataFrame:
-    """The decisions and the rows at fault in order of their index; what is unknown of the latter is missing."""
+    """The decisions and the faulty rows in order of their index; what is unknown of the latter is missing."""
     if faults.empty:
         return decisions
     kinds = {"bool": "boolean", "integer": "Int64"}  # those that can miss a value

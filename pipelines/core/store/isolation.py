@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -9,121 +10,205 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
 
 from pipelines.core.contract import InputError, Pipeline
+from pipelines.core.data import typed_json
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.serving.model import Scorer
+from pipelines.core.training.scoring import Scored
 
 
 def load(uri: str) -> Scorer:
-    """The logged model at `uri` in this process, with today's code, to reach its network and its facts."""
-    return mlflow.pyfunc.load_model(uri).unwrap_python_model()
+    """The logged model at `uri` in this process, with today's code, to reach its network and its facts.
+
+    Raises:
+        InputError: for a module that it needs and that is not installed.
+    """
+    with _naming_modules(uri):
+        return mlflow.pyfunc.load_model(uri).unwrap_python_model()
 
 
-_CHILD = """
-import sys, mlflow, numpy, pandas
-uri, records, rows, scored = sys.argv[1:]
-scorer = mlflow.pyfunc.load_model(uri).unwrap_python_model()
-outputs, scores = scorer.scores(pandas.read_parquet(records), numpy.load(rows))
-numpy.savez(scored, outputs=outputs, scores=scores)
+_NO_MODULE = 77
+"""Exit code of the child below where a module is not installed; its name is the last line of the error output."""
+_SCORE_CHILD = f"""
+import json, pathlib, sys, mlflow, numpy, pandas
+uri, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+try:
+    scorer = mlflow.pyfunc.load_model(uri).unwrap_python_model()
+    from pipelines.core.data import typed_json
+    from pipelines.core.data.dataset import Dataset
+    stored = json.loads((folder / "about.json").read_text())
+    about = typed_json.from_json(scorer.pipeline.data.About, stored["about"])
+    data = Dataset(pandas.read_parquet(folder / "records.parquet"), about, tuple(stored["key"]))
+    scored = scorer.score(data, numpy.load(folder / "rows.npy"))
+except ModuleNotFoundError as error:
+    print(error.name or error, file=sys.stderr)
+    sys.exit({_NO_MODULE})
+arrays = dict(("measure_" + name, values) for name, values in scored.measures.items())
+if scored.scores is not None:
+    arrays["scores"] = scored.scores
+if isinstance(scored.outputs, numpy.ndarray):
+    arrays["outputs"] = scored.outputs
+numpy.savez(folder / "scored.npz", **arrays)
 """
 
 
-def score(uri: str, same_code: bool, records: pd.DataFrame, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores parsed records with the registered version at `uri`, running the code that the version carries.
+def score(uri: str, same_code: bool, data: Dataset[Any], rows: np.ndarray) -> Scored:
+    """Score parsed records with the registered version at `uri`, running the code that the version carries.
 
     A process that has imported today's package would silently run today's code on yesterday's network; unless the
     version was made with the `same_code`, it is therefore scored in a child process.
 
-    Returns:
-        Network outputs and calibrated scores, each of shape (rows, …).
+    Args:
+        uri: of the version, `models:/NAME/NUMBER`.
+        same_code: whether the code that the version carries is today's.
+        data: every record, context included.
+        rows: int64 positions of those to score.
 
     Raises:
-        RuntimeError: if the version cannot score such records; the message is the last line of what it said.
+        InputError: for a module that the version needs and that is not installed.
+        RuntimeError: if the version cannot score these records; the message is the last line of what it printed.
     """
     if same_code:
-        return load(uri).scores(records, rows)
+        with _naming_modules(uri):
+            return load(uri).score(data, rows)
     with tempfile.TemporaryDirectory() as folder:
-        paths = [str(Path(folder, name)) for name in ("records.parquet", "rows.npy", "scored.npz")]
-        records.to_parquet(paths[0])
-        np.save(paths[1], rows)
+        data.records.to_parquet(Path(folder, "records.parquet"))
+        stored = {"about": typed_json.to_json(data.about), "key": data.key}
+        Path(folder, "about.json").write_text(json.dumps(stored))
+        np.save(Path(folder, "rows.npy"), rows)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         # From an empty folder, so that the version's own package is the only one to be found.
-        command = [sys.executable, "-c", _CHILD, uri, *paths]
+        command = [sys.executable, "-c", _SCORE_CHILD, uri, folder]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
+        if done.returncode == _NO_MODULE:
+            raise _missing_module(uri, last)
         if done.returncode:
-            raise RuntimeError((done.stderr.strip().splitlines() or ["it ended without a word"])[-1])
-        with np.load(paths[2]) as scored:
-            return scored["outputs"], scored["scores"]
+            raise RuntimeError(last)
+        with np.load(Path(folder, "scored.npz")) as found:
+            measures = {n.removeprefix("measure_"): found[n] for n in found if n.startswith("measure_")}
+            scores, outputs = (found.get(name) for name in ("scores", "outputs"))
+            return Scored(measures, scores, outputs)
 
 
-_CARRIED = """
+_FUNCTION_CHILD = """
 import importlib, json, os, pathlib, sys
 uri, function, arguments, answer = sys.argv[1:]
-kept = os.dup(2)  # as `device.quiet` does, which is not there yet
+module, _, name = function.partition(":")
+stderr = os.dup(2)  # as `device.quiet` does, which the version may not have
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 try:
-    import mlflow
-    model = mlflow.pyfunc.load_model(uri)
-finally:
-    os.dup2(kept, 2)
-from pipelines.core.contract import InputError
-module, _, name = function.partition(":")
-try:
-    told = {"answer": getattr(importlib.import_module(module), name)(model, **json.loads(arguments))}
-except InputError as error:
-    told = {"mistake": str(error)}
+    try:
+        import mlflow
+        model = mlflow.pyfunc.load_model(uri)
+    finally:
+        os.dup2(stderr, 2)
+    try:
+        call = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        call = None
+    result = {"answer": call(model, **json.loads(arguments))} if call else {"outdated": True}
 except ModuleNotFoundError as error:
-    told = {"mistake": f"This version was made before there was {function}: train a new one."}
+    result = {"missing": error.name or str(error)}
 except KeyboardInterrupt:
     sys.exit(130)
-pathlib.Path(answer).write_text(json.dumps(told))
+except Exception as error:
+    if type(error).__name__ != "InputError":  # by its name: where it is defined depends on the release
+        raise
+    result = {"mistake": str(error)}
+pathlib.Path(answer).write_text(json.dumps(result))
 """
 
 
-def carried(uri: str, same_code: bool, function: str, **arguments: Any) -> Any:
-    """What `function`, "module:name", gives for the version at `uri` and the arguments, all of them JSON.
+def run_in_version(uri: str, same_code: bool, function: str, **arguments: Any) -> Any:
+    """Call a function on the version at `uri` with the code that the version carries.
 
-    It runs with the code that the version carries: in a child process, unless that is the `same_code`. What the child
-    prints passes through, and so does Ctrl-C.
+    It runs in a child process, unless that code is today's. What the child prints passes through, and so does Ctrl-C.
+
+    Args:
+        uri: of the version, `models:/NAME/NUMBER`.
+        same_code: whether the code that the version carries is today's.
+        function: "module:name"; it takes the loaded model and the arguments.
+        arguments: of the function, JSON types.
+
+    Returns:
+        What the function returns, JSON types.
 
     Raises:
-        InputError: what the function raises as such, or a version that does not carry it.
+        InputError: as the function raises it; for a version whose code has no such function; or for a module that the
+            version needs and that is not installed.
         RuntimeError: if the child ends without an answer.
     """
     if same_code:
         from pipelines.core.training import device
 
         module, _, name = function.partition(":")
-        with device.quiet():
-            model = mlflow.pyfunc.load_model(uri)
-        return getattr(importlib.import_module(module), name)(model, **arguments)
+        with _naming_modules(uri):
+            with device.quiet():
+                model = mlflow.pyfunc.load_model(uri)
+            return getattr(importlib.import_module(module), name)(model, **arguments)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
-        command = [sys.executable, "-P", "-c", _CARRIED, uri, function, json.dumps(arguments), str(answer)]
-        done = subprocess.run(command, env=environment, check=False)  # -P: the working directory holds no code of its
+        # -P: the working directory provides no modules.
+        command = [sys.executable, "-P", "-c", _FUNCTION_CHILD, uri, function, json.dumps(arguments), str(answer)]
+        done = subprocess.run(command, env=environment, check=False)
         if not answer.exists():
-            raise RuntimeError(f"the process that ran version {uri} ended with code {done.returncode}")
-        told = json.loads(answer.read_text())
-    if "mistake" in told:
-        raise InputError(told["mistake"])
-    return told["answer"]
+            raise RuntimeError(f"the process that ran {_version(uri)} ended with code {done.returncode}")
+        result = json.loads(answer.read_text())
+    if "outdated" in result:
+        raise _outdated(uri)
+    if "missing" in result:
+        raise _missing_module(uri, result["missing"])
+    if "mistake" in result:
+        raise InputError(result["mistake"])
+    return result["answer"]
 
 
-SCORING = ("contract.py", "data", "evaluation", "reading", "serving", "tasks", "training")
+@contextlib.contextmanager
+def _naming_modules(uri: str) -> Iterator[None]:
+    """Raise InputError for a module that is missing inside."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise _missing_module(uri, error.name or str(error)) from None
+
+
+def _missing_module(uri: str, module: str) -> InputError:
+    if module.partition(".")[0] == "pipelines":  # one of ours, which another release has
+        return _outdated(uri)
+    return InputError(f"{_version(uri)} needs the module '{module}', which is not installed.")
+
+
+def _outdated(uri: str) -> InputError:
+    return InputError(
+        f"{_version(uri)} was registered by a release of this project that cannot do this: train a new version."
+    )
+
+
+def _version(uri: str) -> str:
+    """The version in words, "version 2 of fraud" for models:/fraud/2."""
+    name, _, number = uri.removeprefix("models:/").rpartition("/")
+    return f"version {number} of {name}" if uri.startswith("models:/") else f"the version at {uri}"
+
+
+SCORING = ("contract", "data", "evaluation", "reading", "serving", "tasks", "training")
 """What of `core` decides about scores; figures, pages, commands and MLflow do not."""
 
 
 def package_files(pipeline: Pipeline) -> dict[str, Path]:
     """Every file of the code that a version of this pipeline carries, by its path inside the package root."""
-    core, domain = Path(__file__).parents[1], Path(pipeline.data.__file__).parent
-    name = pipeline.module.replace(".", "/")
+    core, name = Path(__file__).parents[1], pipeline.module.replace(".", "/")
+    domain = Path(importlib.import_module(pipeline.module).__file__ or "").parent
     files = {"pipelines/__init__.py": core.parent / "__init__.py"}
     files |= {f"{Path(name).parts[0]}/__init__.py": domain.parent / "__init__.py"} if "/" in name else {}
     for inside, folder in (("pipelines/core", core), (name, domain)):
@@ -133,10 +218,11 @@ def package_files(pipeline: Pipeline) -> dict[str, Path]:
 
 
 def code_sha256(pipeline: Pipeline) -> str:
-    """Digest of the code that decides about the scores of a version of this pipeline: the domain and SCORING."""
+    """Digest of the code that decides about the scores of a version: the domain but for its report, and SCORING."""
     digest, domain = hashlib.sha256(), pipeline.module.replace(".", "/") + "/"
     for name, path in sorted(package_files(pipeline).items()):
         core, _, inside = name.partition("pipelines/core/")
-        if name.endswith(".py") and (name.startswith(domain) or (not core and inside.split("/")[0] in SCORING)):
+        scores = name.startswith(domain) and name != f"{domain}report.py"
+        if name.endswith(".py") and (scores or (not core and inside.split("/")[0] in SCORING)):
             digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Registered versions in MLflow: what they hold, which one is champion, and which ones were before it."""
+"""Registered models and versions in MLflow: register one, look one up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,20 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from pipelines.core.contract import InputError, Pipeline, Settings
-from pipelines.core.reading.sources import Origin
+from pipelines.core.contract import InputError, Pipeline
+from pipelines.core.reading.downloads import Origin
 from pipelines.core.serving.model import SCORE
-from pipelines.core.store import isolation, tracking
-
-
-def registered_name(pipeline: Pipeline, settings: Settings, origin: Origin) -> str:
-    """The registered model that a new version joins.
-
-    Demo and public data have models of their own, so that a rehearsal never stands in the way of the user's data.
-    """
-    return settings.name or (pipeline.name if origin.kind == "own" else f"{pipeline.name}-{origin.name}")
-
+from pipelines.core.store import isolation, tags
+from pipelines.core.store.model_names import check_name, registered_name
 
 CHAMPION = "champion"
-CHAMPIONS = "champions"
-"""Tag of a registered model: the numbers of its champions one after the other."""
+CONTRACT = "2"
+"""Tag of a version: the contract that its code follows, raised when a release can no longer run earlier versions."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where a model, a version or an alias does not exist."""
 REQUIRED = (
     *("tensorflow", "keras", "numpy", "pandas", "pyarrow", "scikit-learn", "scipy", "matplotlib", "mlflow"),
-    *("pillow", "pydicom", "soundfile", "soxr", "requests", "rich"),
+    *("pillow", "pydantic", "pydicom", "soundfile", "soxr", "requests", "rich"),
 )
 """Distributions that a logged model is pinned to."""
 
@@ -62,7 +53,7 @@ class Version:
 
     @staticmethod
     def of(found: ModelVersion) -> Version:
-        return Version(found.name, int(found.version), found.run_id, dict(found.tags), found.creation_timestamp)
+        return Version(found.name, int(found.version), found.run_id or "", dict(found.tags), found.creation_timestamp)
 
 
 def signature(columns: Mapping[str, tuple[str, bool]]) -> ModelSignature:
@@ -75,11 +66,11 @@ def register(
     pipeline: Pipeline,
     name: str,
     network: Any,
-    facts: Mapping[str, Any],
+    learnt: Mapping[str, Any],
     columns: Mapping[str, tuple[str, bool]],
     example: pd.DataFrame | None = None,
 ) -> Version:
-    """Logs the network with its facts and code as a pyfunc model and registers it as a new version of `name`.
+    """Log the network, what it learnt and its code as a pyfunc model, and register it as a new version of `name`.
 
     `columns` are the input schema, as `signature` takes them; `example` holds a few rows of them, if any may be stored.
     """
@@ -90,7 +81,7 @@ def register(
             (stage / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, stage / inside)
         network.save(Path(folder, "model.keras"))
-        Path(folder, "facts.json").write_text(json.dumps(facts))
+        Path(folder, "facts.json").write_text(json.dumps(learnt))
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(stage / "pipelines" / "core" / "serving" / "model.py"),
@@ -102,8 +93,10 @@ def register(
             registered_model_name=name,
         )
     client = mlflow.MlflowClient()
-    client.set_registered_model_tag(name, "pipeline", pipeline.name)
-    return Version.of(client.get_model_version(name, str(logged.registered_model_version)))
+    client.set_registered_model_tag(name, tags.PIPELINE, pipeline.name)
+    number = str(logged.registered_model_version)
+    client.set_model_version_tag(name, number, "contract", CONTRACT)
+    return Version.of(client.get_model_version(name, number))
 
 
 def requirements() -> list[str]:
@@ -113,7 +106,7 @@ def requirements() -> list[str]:
 
 
 def tag_version(version: Version, tags: Mapping[str, str], description: str = "") -> Version:
-    """Writes tags and, if there is one, the description on a registered version; returns it with them."""
+    """Write tags and, if there is one, the description on a registered version; return it with them."""
     client = mlflow.MlflowClient()
     for key, value in tags.items():
         client.set_model_version_tag(version.name, str(version.number), key, value)
@@ -124,33 +117,58 @@ def tag_version(version: Version, tags: Mapping[str, str], description: str = ""
 
 def of_run(name: str, run_id: str) -> Version | None:
     """The version of `name` that the run has registered, if it has."""
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    found = mlflow.MlflowClient().search_model_versions(f"name = {_quoted(name)} and run_id = '{run_id}'")
     return Version.of(found[0]) if found else None
 
 
-def model_name(pipeline: Pipeline, name: str = "") -> str:
-    """The registered model that is meant: `name`, else the one named as the pipeline, else the pipeline's only one.
+def _quoted(name: str) -> str:
+    """The name as a text in MLflow's filters, which have no escapes; people register names with quotes elsewhere."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
+def model_name(pipeline: Pipeline, name: str = "", origin: Origin | None = None) -> str:
+    """The registered model that a command on existing versions uses.
+
+    That is the one with this name; without a name the one that the data give, see `registered_name`; if there is none,
+    the only one of the pipeline.
+
+    Args:
+        pipeline: whose model it is.
+        name: from --name, "" if there is none.
+        origin: of the data that the command reads; None if it reads none.
 
     Raises:
-        InputError: where there is no such model, or several to choose from.
+        InputError: for a name that is not allowed, where the model does not exist, or where several are left.
     """
-    client = mlflow.MlflowClient()
-    everything = [model.name for model in client.search_registered_models(max_results=1000)]
-    if (name or pipeline.name) in everything:
-        return name or pipeline.name
-    own = client.search_registered_models(f"tags.pipeline = '{pipeline.name}'", max_results=1000)
-    if name or not own:
-        held = ", ".join(sorted(everything)) or "none"
-        raise InputError(f"There is no registered model {name or pipeline.name}. Registered models: {held}.")
-    if len(own) > 1:
-        listed = ", ".join(sorted(model.name for model in own))
-        raise InputError(f"{pipeline.name} has several registered models: expected --name with one of {listed}.")
-    return own[0].name
+    wanted = registered_name(pipeline, pipeline.settings(name=name), origin)
+    if _exists(wanted):
+        return wanted
+    found = mlflow.MlflowClient().search_registered_models(f"tags.pipeline = '{pipeline.name}'", max_results=1000)
+    own = sorted(model.name for model in found)
+    if len(own) == 1 and not name:
+        return own[0]
+    if name and own:
+        raise InputError(f"There is no registered model {name}. Those of {pipeline.name} are: {', '.join(own)}.")
+    if not own:
+        missing = f"There is no registered model {name}" if name else f"{pipeline.name} has no registered model yet"
+        raise InputError(f"{missing}: {_training(pipeline.name, name)}.")
+    raise InputError(f"{pipeline.name} has several registered models: expected --name with one of {', '.join(own)}.")
+
+
+def _exists(name: str) -> bool:
+    try:
+        mlflow.MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return False
+        raise
+    return True
 
 
 def versions(name: str) -> list[Version]:
     """Every version of the model, newest first."""
-    found = mlflow.MlflowClient().search_model_versions(f"name = '{name}'", order_by=["version_number DESC"])
+    query = f"name = {_quoted(name)}"
+    found = mlflow.MlflowClient().search_model_versions(query, order_by=["version_number DESC"])
     return [Version.of(version) for version in found]
 
 
@@ -162,79 +180,77 @@ def aliases(name: str) -> dict[int, list[str]]:
     return found
 
 
-def champion(name: str) -> Version | None:
-    """The version of `name` that the alias `champion` points at, or None."""
-    try:
-        return Version.of(mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION))
-    except MlflowException as error:
-        if error.error_code in ABSENT:
-            return None
-        raise
+def find_version(pipeline: Pipeline, which: str, name: str = "", origin: Origin | None = None) -> Version:
+    """The existing version that a command scores records with.
+
+    Args:
+        pipeline: whose version it is.
+        which: its number or alias.
+        name: from --name, "" if there is none.
+        origin: of the data that the command reads; None if it reads none.
+
+    Raises:
+        InputError: for a name that is not allowed, where the model or the version does not exist, or where an earlier
+            release registered the version.
+    """
+    version = find(model_name(pipeline, name, origin), which)
+    check_contract(version)
+    return version
+
+
+def check_contract(version: Version) -> None:
+    """Refuse a version whose code follows another contract than this release's.
+
+    Raises:
+        InputError: says what to do.
+    """
+    if version.tags.get("contract") != CONTRACT:
+        raise InputError(
+            f"Version {version.number} of {version.name} was registered by an earlier release of this project, whose "
+            "code this one cannot run: train a new version, or use a checkout of the commit that its run names."
+        )
 
 
 def find(name: str, which: str = CHAMPION) -> Version:
-    """The version of `name` with this number or alias; raises InputError where there is none."""
+    """The version of the registered model `name` with this number or alias.
+
+    Raises:
+        InputError: for a name that is not allowed, or where the model or the version does not exist.
+    """
+    check_name(name)
     client = mlflow.MlflowClient()
     try:
-        found = client.get_model_version if which.isdigit() else client.get_model_version_by_alias
+        is_number = which.isdecimal() and len(which) < 10  # a longer one fits no database
+        found = client.get_model_version if is_number else client.get_model_version_by_alias
         return Version.of(found(name, which))
     except MlflowException as error:
         if error.error_code not in ABSENT:
             raise
-        held = ", ".join(sorted(model.name for model in client.search_registered_models())) or "none"
-        raise InputError(f"There is no version {which} of a model {name}. Registered models: {held}.") from None
+    raise InputError(_no_version(name, which))
 
 
-def champions(name: str) -> list[int]:
-    """Numbers of the versions that were champion one after the other and still exist, up to today's."""
-    now = champion(name)
-    held = mlflow.MlflowClient().get_registered_model(name).tags.get(CHAMPIONS, "").split()
-    existing = {version.number for version in versions(name)}
-    # Today's is added, since somebody may have moved the alias by hand; the same one twice running counts once.
-    numbers = [number for number in map(int, held) if number in existing] + ([now.number] if now else [])
-    return [number for number, _ in groupby(numbers)]
-
-
-def crown(version: Version) -> None:
-    """Moves the alias `champion` to this version, and remembers the champion before it."""
-    _point(version.name, [*champions(version.name), version.number])
-
-
-def rollback(name: str) -> tuple[Version, Version]:
-    """Gives the alias `champion` back to the champion before; returns (the version that lost it, the one before).
-
-    Raises:
-        InputError: where there was none before.
-    """
-    numbers = champions(name)
-    if len(numbers) < 2:
-        raise InputError(f"{name} has no champion to go back to. Received: {_told(numbers)}.")
-    _point(name, numbers[:-1])
-    return find(name, str(numbers[-1])), find(name, str(numbers[-2]))
-
-
-def settle(version: Version, judged_against: Version | None, crowned: bool) -> bool:
-    """Crowns the version, if it is to be, unless the champion is another one by now than it was judged against.
-
-    On a local store nobody can come in between, since a lock is held; on a server only a moment is left for it.
-
-    Returns:
-        Whether the decision stands; if not, it has to be made again.
-    """
-    with tracking.locked():
-        now = champion(version.name)
-        if (now and now.number) != (judged_against and judged_against.number):
-            return False
-        if crowned:
-            crown(version)
-    return True
-
-
-def _point(name: str, numbers: list[int]) -> None:
+def _no_version(name: str, which: str) -> str:
+    """Why there is no such version, and what to do about it."""
     client = mlflow.MlflowClient()
-    client.set_registered_model_alias(name, CHAMPION, str(numbers[-1]))
-    client.set_registered_model_tag(name, CHAMPIONS, " ".join(map(str, numbers)))
+    if not _exists(name):
+        listed = ", ".join(sorted(model.name for model in client.search_registered_models(max_results=1000)))
+        return f"There is no registered model {name}. Registered models: {listed or 'none'}."
+    own = client.get_registered_model(name).tags.get("pipeline", "")
+    existing = versions(name)
+    if not existing:
+        return f"The registered model {name} has no versions: {_training(own or 'PIPELINE', name)}."
+    listed = ", ".join(str(version.number) for version in reversed(existing))
+    if which != CHAMPION:
+        return f"There is no version {which} of {name}. Its versions: {listed}."
+    best = next((version for version in existing if version.tags.get(tags.DECISION) != "refused"), existing[0])
+    arguments = f'--version {best.number} --why "..."' + (f' --name "{name}"' if name != own else "")
+    return (
+        f"No version of {name} is champion. Its versions: {listed}. To promote version {best.number}: "
+        f"make promote NAME={own or 'PIPELINE'} ARGS='{arguments}'"
+    )
 
 
-def _told(numbers: list[int]) -> str:
-    return f"version {numbers[0]}, the only champion so far" if numbers else "no champion so far"
+def _training(pipeline: str, name: str) -> str:
+    """Which command trains a version of this registered model."""
+    arguments = f""" ARGS='--name "{name}"'""" if name and name != pipeline else ""
+    return f"`make {pipeline}{arguments}` trains one"

@@ -32,7 +32,7 @@ FAULTS = (MlflowException, requests.RequestException)
 
 
 def connect(root: Path | None = None) -> Path:
-    """Points MLflow at the store below `root` (the working directory), unless the user named another; returns `root`.
+    """Point MLflow at the store below `root` (the working directory), unless the user named another; return `root`.
 
     The first use creates the database under a lock, since two processes that migrate it at once break it.
 
@@ -51,7 +51,7 @@ def connect(root: Path | None = None) -> Path:
             mlflow.search_experiments(max_results=1)
     except (*FAULTS, OSError) as error:
         uri = os.environ["MLFLOW_TRACKING_URI"]
-        raise InputError(f"MLflow does not answer at {uri}. Received: {said(error)}") from None
+        raise InputError(f"MLflow does not answer at {uri}. Received: {error_summary(error)}") from None
     return root
 
 
@@ -62,7 +62,7 @@ def local() -> bool:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Keeps other processes out by a lock beside the database of a local store; a server has none."""
+    """Keep other processes out by a lock beside the database of a local store; a server has none."""
     uri = os.environ["MLFLOW_TRACKING_URI"]
     if not local():
         yield
@@ -86,7 +86,7 @@ def git_commit() -> str:
 
 @contextlib.contextmanager
 def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[str]:
-    """Opens a run in the pipeline's experiment, or goes on with the run `run_id`, and yields its id.
+    """Open a run in the pipeline's experiment, or go on with the run `run_id`, and yield its id.
 
     Ctrl-C inside ends the run as KILLED, any other exception as FAILED; both go on to the caller.
 
@@ -113,7 +113,7 @@ def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[st
             raise
         uri = os.environ["MLFLOW_TRACKING_URI"]
         raise UnrecordedError(
-            f"MLflow at {uri} no longer answers ({said(error)}): this run is not all recorded."
+            f"MLflow at {uri} no longer answers ({error_summary(error)}): this run is not all recorded."
         ) from None
 
 
@@ -140,16 +140,16 @@ class Epochs:
             try:
                 self.flush()
             except FAULTS as error:
-                print(f"MLflow no longer answers ({said(error)}). Training goes on.", flush=True)
+                print(f"MLflow no longer answers ({error_summary(error)}). Training goes on.", flush=True)
 
     def flush(self) -> None:
-        """Logs what waits."""
+        """Log what waits."""
         while self.waiting:
             log_epoch(*self.waiting[0])
             self.waiting.pop(0)
 
 
-def said(error: Exception) -> str:
+def error_summary(error: Exception) -> str:
     """What went wrong: the first line, cut where it gets long."""
     if isinstance(error.__context__, requests.RequestException):
         return "the connection failed"
@@ -157,51 +157,51 @@ def said(error: Exception) -> str:
 
 
 def log_epoch(epoch: int, figures: Mapping[str, float]) -> None:
-    """Logs an epoch's figures as `train/…` and `val/…`, at the step of that epoch."""
+    """Log an epoch's figures as `train/…` and `val/…`, at the step of that epoch."""
     named = {f"val/{k[4:]}" if k.startswith("val_") else f"train/{k}": v for k, v in figures.items()}
     mlflow.log_metrics(named, step=epoch + 1)
 
 
 def log_params(params: Mapping[str, Any]) -> None:
-    """Logs parameters; a value longer than MLflow stores is cut."""
+    """Log parameters; a value longer than MLflow stores is cut."""
     mlflow.log_params({name: str(value)[:6000] for name, value in params.items()})
 
 
 def log_metrics(metrics: Mapping[str, float]) -> None:
-    """Logs final metrics."""
+    """Log final metrics."""
     mlflow.log_metrics({name: float(value) for name, value in metrics.items()})
 
 
 def log_dataset(name: str, side: str, sha256: str, source: str) -> None:
-    """Logs one side of the split as an input of the run.
+    """Log one side of the split as an input of the run.
 
     MLflow's own digests cover the first 10,000 rows only; ours covers every record. MLflow keeps 36 characters of a
     digest, so the whole of it goes into a tag.
     """
     place: DatasetSource = HTTPDatasetSource(source if "://" in source else f"file://{source}")
-    dataset = MetaDataset(place, name=name, digest=sha256[:36])
+    dataset = MetaDataset(place, name=name, digest=sha256[:36])  # type: ignore[abstract]
     mlflow.log_input(dataset, context=side, tags={"sha256": sha256})
 
 
 def log_text(name: str, text: str) -> None:
-    """Logs a text file."""
+    """Log a text file."""
     mlflow.log_text(text, name)
 
 
 def log_json(name: str, content: Mapping[str, Any]) -> None:
-    """Logs a JSON file."""
+    """Log a JSON file."""
     mlflow.log_dict(dict(content), name)
 
 
 def log_parquet(name: str, table: pd.DataFrame) -> None:
-    """Logs a table as Parquet."""
+    """Log a table as Parquet."""
     with tempfile.TemporaryDirectory() as folder:
         table.to_parquet(Path(folder, name), index=False)
         mlflow.log_artifact(str(Path(folder, name)))
 
 
 def log_item(name: str, item: Figure | pd.DataFrame | bytes) -> None:
-    """Logs what a report shows: a figure as PNG below figures/, a table as CSV below tables/, bytes as a file."""
+    """Log what a report shows: a figure as PNG below figures/, a table as CSV below tables/, bytes as a file."""
     if isinstance(item, pd.DataFrame):
         mlflow.log_text(item.to_csv(index=False), f"tables/{name}.csv")
     elif isinstance(item, bytes):
@@ -214,12 +214,12 @@ def log_item(name: str, item: Figure | pd.DataFrame | bytes) -> None:
 
 
 def set_tags(tags: Mapping[str, str]) -> None:
-    """Sets tags on the open run."""
+    """Set tags on the open run."""
     mlflow.set_tags(dict(tags))
 
 
 def rename(run_id: str, name: str, description: str) -> None:
-    """Gives the run the name that the list of runs shows, and its description in Markdown."""
+    """Give the run the name that the list of runs shows, and its description in Markdown."""
     client = mlflow.MlflowClient()
     client.update_run(run_id, name=name)
     client.set_tag(run_id, "mlflow.note.content", description)

@@ -1,4 +1,4 @@
-"""What pipelines that tell classes apart have in common: probabilities, baselines, whom to refer, what is reported.
+"""Classification: probabilities, their calibration, baselines, and which cases to refer to a person.
 
 Labels are places in a list of class names. Of two classes a score is the probability of the second, shape (n,); of more
 it is the probability of each, (n, classes).
@@ -7,18 +7,55 @@ it is the probability of each, (n, classes).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation import calibration
+from pipelines.core.tasks.task import Outputs, Task
 
 Predict = Callable[[Part], np.ndarray]
 
 
+class Classification(Task):
+    """One label a record; the network's outputs are probabilities, (n, classes), or (n, 1) of the second of two.
+
+    The facts have `classes`, the names, and `calibration`, None until it is learnt.
+    """
+
+    def classes(self, facts: Any) -> Sequence[str]:
+        return facts.classes
+
+    def scores(self, outputs: Outputs, facts: Any) -> np.ndarray:
+        """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once learnt."""
+        probability = as_scores(outputs.astype(np.float64))
+        return calibration.apply(facts.calibration, probability) if facts.calibration else probability
+
+    def probabilities(self, outputs: Outputs, facts: Any) -> np.ndarray:
+        """Probabilities of every class, float64 (n, classes)."""
+        return distribution(self.scores(outputs, facts))
+
+    def measures(self, scores: np.ndarray, part: Part) -> dict[str, np.ndarray]:
+        """The measures `label` and `score` of each record."""
+        return {"label": part.labels, "score": scores}
+
+    def calibrate(self, predict: Callable[[Part], Outputs], part: Part, settings: Any, facts: Any) -> Any:
+        """The facts with `calibration`, and with what `thresholds` sets."""
+        outputs = predict(part)
+        raw = as_scores(outputs.astype(np.float64))
+        facts = replace(facts, calibration=calibration.learn(raw, part.labels, part.weights))
+        return self.thresholds(self.scores(outputs, facts), part, settings, facts)
+
+    def thresholds(self, scores: np.ndarray, part: Part, settings: Any, facts: Any) -> Any:
+        """The facts with thresholds and quantiles, learnt from calibrated scores of the calibration records."""
+        return facts
+
+
 def as_scores(probability: np.ndarray) -> np.ndarray:
-    """The scores of probabilities (n, classes)."""
-    return probability[:, 1] if probability.shape[1] == 2 else probability
+    """The scores of probabilities (n, classes), or (n, 1) of the second of two."""
+    return probability[:, -1] if probability.shape[1] <= 2 else probability
 
 
 def distribution(scores: np.ndarray) -> np.ndarray:
@@ -30,13 +67,13 @@ def distribution(scores: np.ndarray) -> np.ndarray:
 
 
 def prevalence(train: Part, classes: int) -> Predict:
-    """Predicts for every record the shares of the classes in training."""
+    """Predict for every record the shares of the classes in training."""
     counts = np.bincount(train.labels, minlength=classes)
     shares = as_scores((counts / counts.sum())[None])
     return lambda part: np.repeat(shares, len(part), axis=0)
 
 
-def boosted(rates: Sequence[float], most: int, leaves: int, patience: int, seed: int) -> list[Any]:
+def boosted_trees(rates: Sequence[float], most: int, leaves: int, patience: int, seed: int) -> list[Any]:
     """Boosted trees, a candidate for each learning rate: at most `most` rounds of trees of so many leaves.
 
     They stop after `patience` rounds without a lower loss.
@@ -50,8 +87,10 @@ def boosted(rates: Sequence[float], most: int, leaves: int, patience: int, seed:
     return [HistGradientBoostingClassifier(learning_rate=rate, **shape, **stop) for rate in rates]
 
 
-def chosen(candidates: Sequence[Any], inputs: Callable[[Part], np.ndarray], train: Part, validation: Part) -> Predict:
-    """Fits scikit-learn's classifiers on train and takes the one with the lowest loss on the validation records.
+def best_on_validation(
+    candidates: Sequence[Any], inputs: Callable[[Part], np.ndarray], train: Part, validation: Part
+) -> Predict:
+    """Fit scikit-learn's classifiers on train and take the one with the lowest loss on the validation records.
 
     Boosted trees are told these records too, and stop where the loss on them does.
     """
@@ -71,7 +110,7 @@ def chosen(candidates: Sequence[Any], inputs: Callable[[Part], np.ndarray], trai
 # ---------------------------------------------------------------------------------------------------------- decisions
 
 
-def sure_from(confidence: np.ndarray, wrong: np.ndarray, wanted: float) -> float:
+def confidence_threshold(confidence: np.ndarray, wrong: np.ndarray, wanted: float) -> float:
     """The lowest confidence from which on the share of wrong decisions keeps to `wanted`; 2 if none does.
 
     One more error than was seen is counted, so that few records cannot promise much.

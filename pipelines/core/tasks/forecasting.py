@@ -40,7 +40,7 @@ class DieboldMariano:
 
 
 def diebold_mariano(differences: np.ndarray, horizon: int, kept: np.ndarray | None = None) -> DieboldMariano:
-    """Tests whether the mean of loss differences, one a period in order of time, is below 0.
+    """Test whether the mean of loss differences, one a period in order of time, is below 0.
 
     The variance is Newey and West's (1987), with Bartlett weights up to a lag of horizon - 1, by which targets
     overlap, and 4 (T / 100)^(2/9) periods more (their rule of 1994).
@@ -58,9 +58,9 @@ def diebold_mariano(differences: np.ndarray, horizon: int, kept: np.ndarray | No
     # How far each period moves the mean; 0 for those that are left out.
     influence = np.where(kept, differences - mean, 0) / count
     lag = min(horizon - 1 + int(4 * (periods / 100) ** (2 / 9)), periods - 1)
-    variance = influence @ influence
+    variance = float(influence @ influence)
     for step in range(1, lag + 1):
-        variance += 2 * (1 - step / (lag + 1)) * (influence[step:] @ influence[:-step])
+        variance += 2 * (1 - step / (lag + 1)) * float(influence[step:] @ influence[:-step])
     return DieboldMariano(mean, float(np.sqrt(max(variance, 0.0))), count)
 
 

@@ -40,7 +40,7 @@ class Device:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps off the terminal what TensorFlow's libraries say while they are loaded, whatever its log level."""
+    """Keep off the terminal what TensorFlow's libraries say while they are loaded, whatever its log level."""
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -52,7 +52,7 @@ def quiet() -> Iterator[None]:
 
 
 def setup(seed: int, device: str = "auto", precision: str = "auto", gpus: int = 1) -> Device:
-    """Seeds every generator, claims up to `gpus` GPUs and sets the precision.
+    """Seed every generator, claim up to `gpus` GPUs and set the precision.
 
     On a CPU the operations are made deterministic, so that a seed repeats to the bit. Left to "auto", a GPU trains in
     bfloat16 where it has it (compute capability 8.0 and up) and a CPU in float32, which small networks prefer there.
@@ -100,7 +100,7 @@ def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
 
 
 def _keep_freed_memory() -> None:
-    """Lets batches reuse the memory of those before them, instead of faulting each page in anew.
+    """Let batches reuse the memory of those before them, instead of faulting each page in anew.
 
     TensorFlow tells glibc, once its first generator data set is made, to hand freed memory back at once. Training on a
     CPU then spends up to a quarter of its time in the kernel (speech commands: 12 times the page faults).

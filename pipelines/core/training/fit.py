@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from pipelines.core.contract import DivergedError, Settings
 from pipelines.core.data.arrays import Part
-from pipelines.core.training.batches import Augment, Batches, many
+from pipelines.core.training.batches import Augment, Batches, prediction_batch_size
 from pipelines.core.training.device import Device
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
@@ -45,7 +45,8 @@ class _Follow(keras.callbacks.Callback):
         figures = {name: float(value) for name, value in (logs or {}).items()}
         broken = [name for name, value in figures.items() if not np.isfinite(value)]
         if broken:
-            raise DivergedError(f"{broken[0]} is {figures[broken[0]]} after epoch {epoch + 1}: lower --learning-rate.")
+            received = f"{broken[0]} is {figures[broken[0]]} after epoch {epoch + 1}"
+            raise DivergedError(f"Training diverged: {received}. Lower --learning-rate.")
         self.epochs.append(figures)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if "loss" in name)
         self.progress.update(self.task, figures=f"epoch {epoch + 1}/{self.total}  {shown}")
@@ -54,7 +55,7 @@ class _Follow(keras.callbacks.Callback):
 
 
 def compiled(model: keras.Model, loss: object, settings: Settings, steps: int) -> keras.Model:
-    """Compiles with AdamW under a cosine schedule: a tenth of the steps to warm up, then down to 1 % of the peak."""
+    """Compile with AdamW under a cosine schedule: a tenth of the steps to warm up, then down to 1 % of the peak."""
     total = max(steps * settings.epochs, 1)
     warm = max(total // 10, 1)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -81,7 +82,7 @@ def fit(
     augment: Augment | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Fitted:
-    """Trains `model` in place and leaves the weights of the epoch with the lowest loss on `stopping`.
+    """Train `model` in place and leave the weights of the epoch with the lowest loss on `stopping`.
 
     With a patience of 0 or an empty `stopping` part it trains all epochs and keeps the last weights.
 
@@ -110,7 +111,7 @@ def fit(
         started = time.perf_counter()
         model.fit(
             batches,
-            validation_data=Batches(stopping, many(stopping)) if len(stopping) else None,
+            validation_data=Batches(stopping, prediction_batch_size(stopping)) if len(stopping) else None,
             epochs=settings.epochs,
             callbacks=callbacks,
             verbose=0,

@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from pipelines.core.contract import Pipeline, Settings
-from pipelines.core.data.arrays import Part, Rows, held
+from pipelines.core.data.arrays import Encoded, Part, only
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits, halves
-from pipelines.core.evaluation.bootstrap import Bootstrap
-from pipelines.core.evaluation.bootstrap import bootstrap as resample
+from pipelines.core.evaluation.bootstrap import Bootstrap, bootstrap
+from pipelines.core.evaluation.metrics import Measures
 from pipelines.core.training import warm_start
 from pipelines.core.training.batches import predict
 from pipelines.core.training.device import Device
 from pipelines.core.training.fit import Fitted, OnEpoch, fit
+from pipelines.core.training.scoring import Scored, score, score_baseline
 from pipelines.core.training.warm_start import Start
 
 NETWORK = "network"
@@ -31,34 +32,44 @@ ADAPT_ROWS, ADAPT_BYTES = 100_000, 1 << 28
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a trial leaves behind.
+    """A finished trial.
 
-    `parts` holds "train", "stopping", "calibration" and "test". `outputs` and `scores` are the network's raw outputs
-    and its calibrated scores on test, `baselines` the scores of each baseline there; `bootstrap` holds every metric
-    of the network and the baselines on the headline rows of test. `cost` is in seconds, where not said otherwise;
-    `reused` says what was taken over from the version to `start` from.
-    `fitted` is None and all parts but test are empty where a version was scored that had been trained before.
+    Attributes:
+        pipeline, settings, device, splits: what the trial was made with.
+        facts: what was learnt, the domain's own dataclass.
+        parts: "train", "stopping", "calibration" and "test".
+        network: the trained Keras model.
+        fitted: the course of training; None for a version that was trained before, all parts of which but test are
+            empty.
+        models: what the network and each baseline make of test, by name, the network first.
+        resampled: every metric of every model on the headline rows of test, with its intervals.
+        cost: seconds of each step.
+        start: the version that the network started from, if any.
+        reused: what was taken over from it, in a sentence.
     """
 
     pipeline: Pipeline
-    settings: Settings
+    settings: Any
     device: Device
     splits: Splits
-    facts: dict[str, Any]
+    facts: Any
     parts: Mapping[str, Part]
     network: Any
     fitted: Fitted | None
-    outputs: np.ndarray
-    scores: np.ndarray
-    baselines: Mapping[str, np.ndarray]
-    bootstrap: Bootstrap
+    models: Mapping[str, Scored]
+    resampled: Bootstrap
     cost: Mapping[str, float]
     start: Start | None = None
     reused: str = ""
 
     @property
+    def data(self) -> Dataset[Any]:
+        """Every record, context included."""
+        return self.parts["test"].data
+
+    @property
     def counted(self) -> np.ndarray:
-        """Which test rows the headline counts, bool, shape (test,)."""
+        """Which test rows the headline counts, bool (test,)."""
         return self.splits.counted
 
     @cached_property
@@ -67,74 +78,118 @@ class Outcome:
         return self.parts["test"].take(self.counted)
 
     @property
+    def outputs(self) -> Any:
+        """The network's outputs on test, before calibration."""
+        return self.models[NETWORK].outputs
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The network's calibrated scores on test, (test, …)."""
+        return _scores(self.models[NETWORK])
+
+    @property
     def headline_scores(self) -> np.ndarray:
         """The network's calibrated scores of the headline rows."""
         return self.scores[self.counted]
 
+    @property
+    def baseline_names(self) -> list[str]:
+        """Names of the baselines, from trivial to strong."""
+        return [name for name in self.models if name != NETWORK]
+
+    @property
+    def baselines(self) -> dict[str, np.ndarray]:
+        """The scores of each baseline on test, by name."""
+        return {name: _scores(self.models[name]) for name in self.baseline_names}
+
+
+def _scores(model: Scored) -> np.ndarray:
+    if model.scores is None:
+        raise ValueError("a task with a `batch` size keeps measures alone: report from these")
+    return model.scores
+
 
 def trial(
     pipeline: Pipeline,
-    records: pd.DataFrame,
+    data: Dataset[Any],
     splits: Splits,
     settings: Settings,
     machine: Device,
     on_epoch: OnEpoch | None = None,
-    inputs: Mapping[str, Rows] | None = None,
+    encoded: Encoded | None = None,
     resamplings: int = 500,
     start: Start | None = None,
 ) -> Outcome:
-    """Learns the facts, trains the network, and scores it and its baselines on test.
+    """Learn the facts, train the network, and score it and its baselines on test.
 
     With an empty validation side it trains all epochs, keeps the last weights and leaves the scores uncalibrated:
-    that is how a bench runs a published protocol whose choices were made elsewhere. It may also hand in the `inputs`
-    that `decode` gave for the same records and facts, and ask for no `resamplings` where it prints no intervals. With a
-    version to `start` from, the network begins with its weights and keeps its preprocessing.
+    so a bench runs a published protocol whose choices were made elsewhere.
+
+    Args:
+        pipeline: whose network it is.
+        data: every record, context included.
+        splits: the sides.
+        settings: the pipeline's.
+        machine: the device, as `device.setup` returned it.
+        on_epoch: called with the number of each epoch, from 0, and its figures.
+        encoded: what `encode` gave for the same data and facts, where a bench has it already.
+        resamplings: for intervals; 0 where none are printed.
+        start: the version whose weights and preprocessing the network begins with.
     """
-    clock = Clock()
-    domain = pipeline.report
-    facts = {"module": pipeline.module, "settings": asdict(settings)}
-    facts |= pipeline.data.learn(records.iloc[splits.train], settings)
-    inputs = held(pipeline.data.decode(records, facts)) if inputs is None else inputs
-    stopping, calibration = halves(records, splits.validation)
+    clock, task = Clock(), pipeline.task
+    facts = pipeline.data.learn(data.take(splits.train), settings)
+    encoded = pipeline.data.encode(data, facts).materialised() if encoded is None else encoded
+    stopping, calibration = halves(data, splits.validation)
     rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
-    parts = {side: Part(records, at, inputs) for side, at in rows.items()}
+    parts = {side: Part(data, at, encoded) for side, at in rows.items()}
     clock.lap("inputs")
 
-    row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in inputs.values())
-    sample = parts["train"].sample(min(ADAPT_ROWS, ADAPT_BYTES // row), settings.seed)
-    if adapt := getattr(pipeline.model, "adapt", None):
-        adapted = adapt(facts, settings, sample.x(), sample.labels)
-        facts |= start.adapted(adapted, inputs) if start else adapted
-    network = pipeline.model.build(facts, settings, sample.x(), sample.labels)
+    network, facts = build(pipeline, parts["train"], settings, facts, start)
     reused = warm_start.reuse(network, start) if start else ""
     print(reused, end="\n" * bool(reused))
-    augmentation = getattr(pipeline.data, "augmentation", None)
+    augmentation = pipeline.data.CAPABILITIES.augmentation
     augment = augmentation(parts["train"], settings) if augmentation else None
     fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
     clock.lap("training")
 
     if len(calibration):
-        facts |= domain.calibrate(predict(network, parts["calibration"]), parts["calibration"], settings)
-        if tune := getattr(domain, "tune", None):
-            facts |= tune(network, facts, parts, settings)
+        facts = task.calibrate(partial(predict, network), parts["calibration"], settings, facts)
+        facts = task.tune(network, {side: parts[side] for side in ("stopping", "calibration")}, settings, facts)
     clock.lap("calibration")
-    outputs = predict(network, parts["test"])
-    scores = domain.scores(outputs, facts)
+    models = {NETWORK: score(partial(predict, network), parts["test"], task, facts)}
     clock.lap("scoring")
 
-    ladder = domain.baselines(facts, settings, parts["train"], parts["stopping"])
-    baselines = {name: score(parts["test"]) for name, score in ladder}
+    for name, baseline in pipeline.report.baselines(facts, settings, parts["train"], parts["stopping"]):
+        models[name] = score_baseline(baseline, parts["test"], task)
     clock.lap("baselines")
-
-    part = parts["test"].take(splits.counted)
-    models = {name: values[splits.counted] for name, values in {NETWORK: scores, **baselines}.items()}
-    clusters = {name: part.frame[name] for name in splits.clusters}
-    bootstrap = resample(domain.metrics(part), part.labels, models, part.weights, clusters, resamplings)
+    resampled = resample(pipeline, facts, parts["test"], splits, models, resamplings)
     clock.lap("intervals")
     return Outcome(
-        pipeline, settings, machine, splits, facts, parts, network, fitted, outputs, scores, baselines, bootstrap,
-        clock.laps, start, reused,
-    )  # fmt: skip
+        pipeline, settings, machine, splits, facts, parts, network, fitted, models, resampled, clock.laps, start, reused
+    )
+
+
+def build(pipeline: Pipeline, train: Part, settings: Any, facts: Any, start: Start | None) -> tuple[Any, Any]:
+    """The untrained network and the facts that it was built from, preprocessing adapted to some training records."""
+    row = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in train.inputs.values())
+    sample = train.sample(min(ADAPT_ROWS, ADAPT_BYTES // row), settings.seed)
+    x, y = sample.x(), only(sample.y())
+    if adapt := getattr(pipeline.model, "adapt", None):
+        adapted = adapt(facts, settings, x, y)
+        facts = start.adapted(facts, adapted, train.inputs) if start else adapted
+    return pipeline.model.build(facts, settings, x, y), facts
+
+
+def resample(
+    pipeline: Pipeline, facts: Any, test: Part, splits: Splits, models: Mapping[str, Scored], count: int = 500
+) -> Bootstrap:
+    """The metrics of all models on the headline rows of test, under `count` resamplings of the split's clusters."""
+    counted, headline = splits.counted, test.take(splits.counted)
+    measures: dict[str, Measures] = {
+        name: {key: values[counted] for key, values in scored.measures.items()} for name, scored in models.items()
+    }
+    clusters = {name: headline.frame[name] for name in splits.clusters}
+    return bootstrap(pipeline.task.metrics(facts), measures, headline.weights, clusters, count)
 
 
 class Clock:
@@ -145,6 +200,6 @@ class Clock:
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Ends the step `name`, which began where the one before it ended."""
+        """End the step `name`, which began where the one before it ended."""
         now = time.perf_counter()
         self.laps[name], self._last = now - self._last, now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import keras
@@ -29,10 +29,15 @@ class Start:
     number: int
     ancestors: str
     network: keras.Model
-    facts: Mapping[str, Any]
+    facts: Any
 
-    def adapted(self, facts: Mapping[str, Any], inputs: Mapping[str, Rows]) -> dict[str, Any]:
-        """Those of the `facts` that preprocessing is made of as the version had them, if its inputs are the same.
+    def adapted(self, learnt: Any, adapted: Any, inputs: Mapping[str, Rows]) -> Any:
+        """The facts for a network that starts from this version: what `adapt` adds is the version's if inputs match.
+
+        Args:
+            learnt: facts before `adapt`.
+            adapted: facts after it.
+            inputs: of the new network.
 
         Raises:
             InputError: where the version's inputs have other names.
@@ -44,11 +49,14 @@ class Start:
                 f"--from: expected data for the inputs of version {self.number}, {', '.join(shapes)}. "
                 f"Received: {', '.join(given)}."
             )
-        return {name: self.facts[name] if shapes == given else value for name, value in facts.items()}
+        if shapes != given:
+            return adapted
+        added = [one.name for one in fields(adapted) if getattr(learnt, one.name) != getattr(adapted, one.name)]
+        return replace(adapted, **{name: getattr(self.facts, name) for name in added})
 
 
 def reuse(network: keras.Model, start: Start) -> str:
-    """Copies weights and normalisation into `network`, layer by layer where the shapes fit; says what was reused.
+    """Copy weights and normalisation into `network`, layer by layer where the shapes fit; say what was reused.
 
     Layers correspond by their class and their place among those of it. An embedding or an output layer that has grown
     keeps what it knew in its first rows, or columns, and is new behind.
@@ -58,7 +66,7 @@ def reuse(network: keras.Model, start: Start) -> str:
     for key, layer in _layers(network).items():
         old = before.get(key)
         mine, theirs = _shapes(layer), _shapes(old) if old else []
-        if mine == theirs:
+        if old is not None and mine == theirs:
             layer.set_weights(old.get_weights())
             if isinstance(layer, keras.layers.Normalization):
                 layer.input_mean, layer.input_variance = old.input_mean, old.input_variance
@@ -69,9 +77,9 @@ def reuse(network: keras.Model, start: Start) -> str:
             grown.append(f"{layer.name} from {theirs[0]} to {mine[0]}")
         else:
             fresh.append(layer.name)
-    told = f"Starts from version {start.number} of {start.name}: {reused} layers as they were"
-    told += f"; grown: {', '.join(grown)}" if grown else ""
-    return told + (f"; new: {', '.join(fresh)}." if fresh else ".")
+    summary = f"Starts from version {start.number} of {start.name}: {reused} layers as they were"
+    summary += f"; grown: {', '.join(grown)}" if grown else ""
+    return summary + (f"; new: {', '.join(fresh)}." if fresh else ".")
 
 
 def _layers(network: keras.Model) -> dict[tuple[str, int], keras.Layer]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from pipelines.core.contract import InputError
-from pipelines.core.data.requests import Request, no_faults, unlabelled
+from pipelines.core.data.requests import Request, no_faults, rows_to_score
 from pipelines.core.evaluation import drift
 from pipelines.core.reading import tables
 
@@ -37,7 +36,7 @@ WRITERS = {".csv": pyarrow.csv.CSVWriter, ".parquet": pyarrow.parquet.ParquetWri
 def write(
     model: PyFuncModel, *, data: str, path: str, history: str, out: str, name: str, number: int
 ) -> dict[str, Any]:
-    """Writes the decisions of the loaded version to `out`; it runs with the code that the version carries.
+    """Write the decisions of the loaded version to `out`; it runs with the code that the version carries.
 
     Args:
         model: the loaded version.
@@ -57,29 +56,30 @@ def write(
     """
     scorer: Scorer = model.unwrap_python_model()
     started = time.perf_counter()
-    reference = scorer.facts.get("scores", [])
+    reference = scorer.score_bins
     counts = [np.zeros(len(column["counts"]), np.int64) for column in reference]
-    scored, faults, notes, held = 0, 0, (), [no_faults()]
+    scored, faults, waiting = 0, 0, [no_faults()]
+    notes: tuple[str, ...] = ()
     with _progress() as progress, _writer(Path(out), {"model": name, "version": number}) as put:
         task = progress.add_task(f"Reading {data}", total=None)
         for request in requests(scorer, data, path, history):
             faults, notes = faults + len(request.faults), notes or request.notes
-            held.append(request.faults)
+            waiting.append(request.faults)
             if not len(request.rows):
                 continue  # the columns of the file are those of a row that is scored
             progress.update(task, description="Scoring", total=scored + faults + len(request.rows) + request.later)
-            for decisions, outputs in scorer.answers(replace(request, faults=pd.concat(held))):
+            for decisions, scores in scorer.answers(replace(request, faults=pd.concat(waiting))):
                 put(decisions)
-                scored += len(outputs)
-                found = drift.columns(scorer.report.scores(outputs, scorer.facts))
+                scored += len(scores)
+                found = drift.columns(scores)
                 for column, values, known in zip(counts, found, reference, strict=False):
                     column += drift.counts(values, known)
                 progress.update(task, completed=scored + faults)
-            held = [no_faults()]
+            waiting = [no_faults()]
         if not scored:
-            told = pd.concat(held)["error"]
-            raise InputError(f"None of the {faults:,} rows of {data} can be scored. {''.join(told[:1])}".strip())
-        put(pd.concat(held))
+            errors = pd.concat(waiting)["error"]
+            raise InputError(f"None of the {faults:,} rows of {data} can be scored. {''.join(errors[:1])}".strip())
+        put(pd.concat(waiting))
     compared = [known | {"now": column.tolist()} for known, column in zip(reference, counts, strict=True)]
     seconds = time.perf_counter() - started
     return {"scored": scored, "faults": faults, "seconds": seconds, "notes": list(notes), "scores": compared}
@@ -87,23 +87,22 @@ def write(
 
 def requests(scorer: Scorer, data: str, path: str, history: str) -> Iterator[Request]:
     """The data as requests: by the domain's own `requests`, or a table that is read whole."""
-    settings = importlib.import_module(scorer.facts["module"]).PIPELINE.settings(data=data)
-    read = [Path(place) if place else None for place in (path, history)]
-    if history and not hasattr(scorer.data, "age"):
+    domain = scorer.pipeline.data
+    settings = scorer.pipeline.settings(data=data)
+    of_data, of_history = (Path(place) if place else None for place in (path, history))
+    if history and domain.CAPABILITIES.history is None:
         raise InputError(f"--history: expected none, since these data have no history. Received: {history}.")
-    if hasattr(scorer.data, "requests"):
-        yield from scorer.data.requests(*read, scorer.facts, settings)
+    if domain.CAPABILITIES.requests:
+        yield from domain.CAPABILITIES.requests(of_data, of_history, scorer.facts, settings)
         return
     faults = no_faults()
-    if read[0] is None:
-        records = scorer.data.read(None, settings)
+    if of_data is None:
+        found = domain.read(None, settings)
     else:
-        table = tables.load(read[0])
-        records, faults = tables.salvaged(
-            lambda rows: scorer.data.parse(rows, scorer.facts), table, scorer.named(table)
-        )
-    rows, note = unlabelled(records["label"].to_numpy())
-    yield Request(records, rows, faults, notes=(note,))
+        table = tables.load(of_data)
+        found, faults = tables.parse_valid_rows(scorer.parse, table, scorer.names(table))
+    rows, note = rows_to_score(found.labelled)
+    yield Request(found, rows, faults, notes=(note,))
 
 
 def _progress() -> Progress:

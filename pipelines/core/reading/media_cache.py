@@ -1,7 +1,7 @@
-"""Files that strangers encoded, as one array: decoded once, cached by their contents, the bad ones told.
+"""Decode untrusted files into a cached memory map; list the unreadable ones.
 
-A domain gives what is its own: a kind of file, and how the bytes of one become an array and facts. Whatever is wrong
-with a file ends as a BadFile that says it in a few words.
+A domain provides a kind of file, and how the bytes of one become an array and facts. Whatever is wrong with a file
+becomes a BadFile with a short phrase.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.core.contract import InputError
+from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.requests import Request
 from pipelines.core.reading import tables
 
@@ -51,7 +52,7 @@ class Kind:
         many: what sentences call them, such as "recordings".
         one: what they call one of them, such as "a sound file".
         most_bytes: of one file.
-        facts: structured dtype of what is told of each beside its array; all zero for a bad one.
+        facts: structured dtype of what is known of each file beside its array; all zero for a bad one.
     """
 
     many: str
@@ -63,9 +64,10 @@ class Kind:
 def contents(
     files: Sequence[Path], kind: Kind, probe: Callable[[bytes], Any] = lambda data: None
 ) -> list[tuple[str, Any]]:
-    """For each file a text that stands for its content, and what `probe` makes of its bytes, None for a bad one.
+    """A text that stands for the content of each file, and what `probe` makes of its bytes, None for a bad one.
 
-    Raises InputError if there are no files.
+    Raises:
+        InputError: if there are no files.
     """
     if not files:
         raise InputError(f"There are no {kind.many}: expected at least one.")
@@ -89,26 +91,26 @@ def load(
     most_bad: float,
     trim: Callable[[np.ndarray, pd.DataFrame], np.ndarray] = lambda arrays, table: arrays,
 ) -> tuple[np.memmap, pd.DataFrame]:
-    """The arrays of the good files, in order, and a row of facts on every file.
+    """Decode files once, into a memory map that is cached.
 
-    Files are decoded once. The arrays then lie in `folder`, under a name made of the `key`, in which the domain puts
-    the files' contents and all else that they depend on: a file that changed is noticed, and one that was renamed is
-    not decoded anew.
+    The cache is named by the `key`, which holds the files' contents and all else that the arrays depend on: a file that
+    changed is noticed, and one that was renamed is not decoded again.
 
     Args:
-        files: a symbolic link is a bad one, and is not followed.
-        folder: where the cache lies; made if need be.
+        files: in order; symbolic links count as bad files and are not followed.
+        folder: of the cache; made if need be.
         kind: of the files.
-        key: what the result depends on, and `repr` tells apart.
-        convert: what becomes of a file's bytes.
+        key: what the arrays depend on, distinguished by its `repr`.
+        convert: makes an array and facts of a file's bytes.
         most_bad: largest share of the files that may be bad.
-        trim: what to keep of the good arrays, given their table.
+        trim: (arrays of the good files, their table) -> what to keep of the arrays.
 
     Returns:
-        A read-only memory map, and a table with a row for each file: file, reason (text, empty for a good one), facts.
+        A read-only memory map of the good files, and a table with a row for each file: file, reason (text, empty for a
+        good one), facts.
 
     Raises:
-        InputError: all or more than `most_bad` of the files are bad.
+        InputError: if all or more than `most_bad` of the files are bad.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.npy"
@@ -155,7 +157,7 @@ def _fill(path: Path, files: Sequence[Path], kind: Kind, convert: Convert, trim:
 
 
 def _mapped(function: Callable[[Path], Any], files: Sequence[Path], label: str) -> Iterator[Any]:
-    """What the function gives for each file, in order, worked out by several threads, with progress."""
+    """The function's results for the files, in order, computed by several threads, with progress."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
@@ -169,10 +171,17 @@ def _mapped(function: Callable[[Path], Any], files: Sequence[Path], label: str) 
 
 
 def requested(table: pd.DataFrame, column: str, name: str, kind: Kind, convert: Convert) -> pd.DataFrame:
-    """A request as records: `column` holds the bytes of files, whose arrays, flat, become the column `name`.
+    """Unlabelled records of a request, with its index: `id`, and in column `name` the arrays of the files, flat.
+
+    Args:
+        table: the request, perhaps with `id`.
+        column: of the table, with the bytes of files.
+        name: of the records' column.
+        kind: of the files.
+        convert: makes an array and facts of a file's bytes.
 
     Raises:
-        InputError: for a missing column, and for files that cannot be read; `id` may name them.
+        InputError: for a missing column, and with `faults` for files that cannot be read.
     """
     if column not in table:
         raise InputError(f"request: expected the column '{column}'. Received: {tables.listed(table)}.")
@@ -191,33 +200,36 @@ def requested(table: pd.DataFrame, column: str, name: str, kind: Kind, convert: 
 
 
 def _records(named: pd.Series, name: str, arrays: Mapping[int, np.ndarray]) -> pd.DataFrame:
-    """Records of files without a label, by the keys of their arrays; `named` has the ids by the same."""
+    """Unlabelled records, indexed as their arrays are; `named` has the ids by the same index."""
     flat = pd.Series([array.ravel() for array in arrays.values()], dtype=object)
-    return pd.DataFrame({"id": named.loc[list(arrays)].to_numpy(), "label": -1, name: flat}).set_index(
+    return pd.DataFrame({"id": named.loc[list(arrays)].to_numpy(), "labelled": False, name: flat}).set_index(
         pd.Index(arrays, dtype=np.int64)
     )
 
 
-def of_files(listing: pd.DataFrame, kind: Kind, name: str, convert: Convert, note: str) -> Iterator[Request]:
-    """The files of a listing, with `id` and `file`, as requests; see `requests`."""
+def requests_of_files(
+    listing: pd.DataFrame, kind: Kind, name: str, convert: Convert, note: str, about: Any
+) -> Iterator[Request]:
+    """Requests of the files of a listing, with `id` and `file`; see `requests`."""
 
     def made(file: str) -> np.ndarray:
         return convert(read(Path(file), kind))[0]
 
-    return requests(listing["id"], listing["file"].tolist(), name, made, note)
+    return requests(listing["id"], listing["file"].tolist(), name, made, note, about)
 
 
 def requests(
-    named: pd.Series, items: Sequence[Any], name: str, made: Callable[[Any], np.ndarray], note: str
+    named: pd.Series, items: Sequence[Any], name: str, made: Callable[[Any], np.ndarray], note: str, about: Any
 ) -> Iterator[Request]:
-    """Items, such as files, as requests of CHUNK each.
+    """Requests of CHUNK items each, such as files.
 
     Args:
         named: the id of each item.
-        items: what arrays are made of.
+        items: what the arrays are made of.
         name: column of the records that holds the arrays, flat.
         made: the array of an item; where it raises BadFile, the item is at fault. Called by several threads.
-        note: what the requests tell.
+        note: a sentence on what is scored.
+        about: of the datasets.
     """
 
     def tried(identity: str, item: Any) -> np.ndarray | str:
@@ -232,13 +244,14 @@ def requests(
             ids = named.iloc[begin : begin + CHUNK]
             with warnings.catch_warnings(action="ignore"):  # threads undo each other's filters
                 found = dict(zip(ids.index, pool.map(tried, ids, items[begin : begin + CHUNK]), strict=True))
-            faults = tables.faulty({row: told for row, told in found.items() if isinstance(told, str)}, ids)
+            faults = tables.faulty({row: fault for row, fault in found.items() if isinstance(fault, str)}, ids)
             records = _records(ids, name, {row: one for row, one in found.items() if row not in faults.index})
-            yield Request(records, np.arange(len(records)), faults, len(named) - ids.index[-1] - 1, (note,))
+            data = Dataset(records, about, ("id",))
+            yield Request(data, np.arange(len(records)), faults, len(named) - ids.index[-1] - 1, (note,))
 
 
 def read(file: Path, kind: Kind) -> bytes:
-    """A file's bytes; raises BadFile for what is no plain file, or too long."""
+    """The bytes of a file; raises BadFile for anything but a plain file, and for one that is too large."""
     with opened(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         _refuse_long(size, kind)
@@ -252,7 +265,7 @@ def _refuse_long(size: int, kind: Kind) -> None:
 
 @contextmanager
 def opened(file: Path) -> Iterator[BinaryIO]:
-    """The open file; raises BadFile for a link, for what is no plain file, and for one that cannot be read."""
+    """The open file; raises BadFile for a link, for anything but a plain file, and for one that cannot be read."""
     try:
         mode = file.lstat().st_mode
         if stat.S_ISLNK(mode):

@@ -1,9 +1,4 @@
-"""The contract between the plumbing and a domain.
-
-A domain is a package `pipelines/NAME/` with a fixed file set. Its `__init__.py` holds `PIPELINE = Pipeline(...)`,
-facts only; `data`, `model` and `report` are imported at first use, so that listing the pipelines loads neither NumPy
-nor Keras. This module imports the standard library alone, for the same reason.
-"""
+"""The facts of a pipeline, and how pipelines are found."""
 
 from __future__ import annotations
 
@@ -15,8 +10,13 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from pipelines.core.contract import modules
+from pipelines.core.contract.errors import InputError
+
 if TYPE_CHECKING:
-    pass
+    from pipelines.core.contract.modules import DataModule, ModelModule, ReportModule
+    from pipelines.core.evaluation.bootstrap import Interval
+    from pipelines.core.tasks.task import Task
 
 
 def _flag(name: str) -> Any:
@@ -24,26 +24,6 @@ def _flag(name: str) -> Any:
     import tyro
 
     return tyro.conf.arg(name=name)
-
-
-class InputError(Exception):
-    """A user's mistake, said in one sentence; the command line prints it and exits with code 2.
-
-    Where rows of a table are at fault, `faults` holds a sentence for each, by its label in the table's index: training
-    refuses the table, predicting goes on without these rows.
-    """
-
-    def __init__(self, sentence: str, faults: Mapping[Any, str] | None = None) -> None:
-        super().__init__(sentence)
-        self.faults = dict(faults or {})
-
-
-class UnrecordedError(Exception):
-    """What was done is kept but not on record yet; the command line prints how to go on and exits with code 1."""
-
-
-class DivergedError(Exception):
-    """Training met a loss that is not finite; the command line prints the sentence and exits with code 1."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +40,13 @@ class Metric:
 class Gate:
     """What a version must show before it may be promoted, on the headline metric.
 
-    `than` names a baseline (or is a fixed figure). With `deficit` = how far the network is behind it, the gate holds
-    when the upper bound of the deficit's interval is below `margin`, is missed when the lower bound is above it, and
-    is undecided in between. A margin of 0 asks the network to be measurably ahead. Where the gate must be `shown`,
-    undecided counts as missed: without it a version is of no use at all.
+    `than` names a baseline. With `deficit` = how far the network is behind it, the gate passes when the upper bound of
+    the deficit's interval is below `margin`, fails when the lower bound is above it, and is undecided in between. A
+    margin of 0 asks the network to be measurably ahead. Where the gate must be `shown`, undecided counts as failed:
+    without it a version is of no use at all.
     """
 
-    than: str | float
+    than: str
     margin: float = 0.0
     shown: bool = False
 
@@ -83,7 +63,6 @@ class Source:
     size: int
     licence: str
     citation: str
-    filename: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,11 +108,18 @@ SIMULATED = "The data is simulated: figures say nothing about any real populatio
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A domain's facts: what it is called, what it can be told, what it is judged by.
+    """A domain's facts.
 
-    `demos` are the embedded data sets, each with the sentence that every verdict made from it says. `duplicates` says
-    what happens to a training record that is byte-identical to one on another side: "drop" leaves it out of training
-    and counts it, "refuse" ends the run.
+    Attributes:
+        name: of the folder, the command and the experiment.
+        title: what it does, in a line.
+        settings: the dataclass of its settings.
+        headline: the metric that it is judged by.
+        gates: what a version must show against baselines before it may be promoted.
+        sources: public data sets by name.
+        demos: the embedded data sets, each with the sentence that every verdict made from it says.
+        requires: modules beyond the project's dependencies, such as rdkit, each with an extra of the pipeline's name.
+        package: in which the folder lies.
     """
 
     name: str
@@ -143,7 +129,7 @@ class Pipeline:
     gates: tuple[Gate, ...]
     sources: Mapping[str, Source] = field(default_factory=dict)
     demos: Mapping[str, str] = field(default_factory=lambda: {"demo": SIMULATED})
-    duplicates: Literal["drop", "refuse"] = "drop"
+    requires: tuple[str, ...] = ()
     package: str = "pipelines"
 
     @property
@@ -151,31 +137,49 @@ class Pipeline:
         """Dotted name of the domain's package."""
         return f"{self.package}.{self.name}"
 
-    def _module(self, part: str) -> ModuleType:
-        return importlib.import_module(f"{self.module}.{part}")
+    def _module(self, part: str) -> Any:
+        missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
+        if missing:
+            raise InputError(
+                f"{self.name} needs the module '{missing[0]}', which is not installed: `make {self.name}` installs it."
+            )
+        return modules.load_module(self.module, part)
 
     @property
-    def data(self) -> Any:
+    def data(self) -> DataModule:
         return self._module("data")
 
     @property
-    def demo(self) -> Any:
+    def demo(self) -> ModuleType:
         return self._module("demo")
 
     @property
-    def model(self) -> Any:
+    def model(self) -> ModelModule:
         return self._module("model")
 
     @property
-    def report(self) -> Any:
+    def task(self) -> Task:
+        return self._module("task").TASK
+
+    @property
+    def report(self) -> ReportModule:
         return self._module("report")
+
+    def remarks(self, outcome: Any) -> list[str]:
+        """The domain's own sentences for the verdict."""
+        return getattr(self.report, "remarks", lambda _: [])(outcome)
+
+    @property
+    def deficit(self) -> Callable[[Any, str], Interval] | None:
+        """The domain's own test of how far the network is behind a baseline, if it has one."""
+        return getattr(self.report, "deficit", None)
 
     @property
     def verbs(self) -> Mapping[str, Callable[[Sequence[str]], int]]:
         """Commands of the pipeline's own, by name, which take arguments and return an exit code."""
         if importlib.util.find_spec(f"{self.module}.commands") is None:
             return {}
-        return self._module("commands").COMMANDS
+        return importlib.import_module(f"{self.module}.commands").COMMANDS
 
 
 def discover(package: str = "pipelines") -> dict[str, Pipeline]:

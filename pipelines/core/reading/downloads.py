@@ -66,6 +66,7 @@ def resolve(data: str, pipeline: Pipeline, root: Path) -> Origin:
             f" ({', '.join(pipeline.sources) or 'there is none'}) or an existing path"
             f"{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
         )
+    assert origin.path is not None
     if origin.path.is_file() and origin.path.name.lower().endswith(ARCHIVES):
         return Origin(origin.kind, origin.name, unpack(origin.path, folder))
     return origin
@@ -85,9 +86,9 @@ def fetch(source: Source, folder: Path) -> Path:
     """The verified file of a registered source in `folder`, downloaded unless it is there already.
 
     A file put there by hand is taken if it is the right one. A download that was cut resumes, in this call or in the
-    next. Raises InputError if the file cannot be had, or is not the one that was registered.
+    next. Raises InputError if the file cannot be downloaded, or is not the one that was registered.
     """
-    path = folder / (source.filename or Path(urlsplit(source.url).path).name)
+    path = folder / Path(urlsplit(source.url).path).name
     if path.exists():
         if fault := _fault(path, source):
             raise InputError(f"{path} is not the file that {source.url} stands for; move it away. {fault}")
@@ -98,7 +99,7 @@ def fetch(source: Source, folder: Path) -> Path:
         _download(source, part)
     except requests.RequestException as error:
         reason = type(error).__name__ if error.response is None else f"status {error.response.status_code}"
-        raise InputError(f"{source.url} could not be had ({reason}): put the file at {path} by hand") from error
+        raise InputError(f"{source.url} could not be downloaded ({reason}): put the file at {path} by hand") from error
     if fault := _fault(part, source):
         part.unlink()
         raise InputError(f"What {source.url} sent is not the file that was registered, so it was deleted. {fault}")
@@ -138,10 +139,10 @@ def unpack(archive: Path, folder: Path, most_bytes: int = 10**11, most_files: in
 def _members(archive: Path, folder: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Name and open content (None: a folder) of each member; raises InputError for one that leads out of `folder`."""
     if archive.suffix.lower() in (".zip", ".npz"):  # NumPy's archives are zip files
-        with zipfile.ZipFile(archive) as file:
-            for entry in file.infolist():
-                _refuse_member(archive, entry.filename, stat.S_ISLNK(entry.external_attr >> 16))
-                yield entry.filename, None if entry.is_dir() else file.open(entry)
+        with zipfile.ZipFile(archive) as zipped:
+            for member in zipped.infolist():
+                _refuse_member(archive, member.filename, stat.S_ISLNK(member.external_attr >> 16))
+                yield member.filename, None if member.is_dir() else zipped.open(member)
         return
     with tarfile.open(archive) as file:
         for entry in file:
@@ -235,8 +236,8 @@ def _fault(path: Path, source: Source) -> str:
     algorithm, _, expected = source.checksum.partition(":")
     if source.checksum and (received := _digest(path, algorithm)) != expected.lower():
         return f"Expected {algorithm} {expected}. Received: {received}"
-    if not source.checksum and source.size and (received := path.stat().st_size) != source.size:
-        return f"Expected {source.size:,} bytes. Received: {received:,}"
+    if not source.checksum and source.size and (size := path.stat().st_size) != source.size:
+        return f"Expected {source.size:,} bytes. Received: {size:,}"
     return ""
 
 

@@ -82,12 +82,12 @@ def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weigh
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """Counts (C, C), truth in rows and decision in columns, shaded by the share of the true class."""
     side = np.clip(1.6 + 0.62 * len(classes), 4.4, 9)
-    figure, axes = _axes("What was taken for what", "decided", "true", (side, side))
+    figure, axes = _axes("Confusion matrix", "decided", "true", (side, side))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [_plain(name, 18) for name in classes]
-    slant = {"rotation": 35, "ha": "right"} if len(names) > 3 else {}
-    axes.set_xticks(range(len(names)), names, **slant)
+    slanted = len(names) > 3
+    axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -152,16 +152,16 @@ def calibration(
 ) -> Iterator[tuple[str, Any]]:
     """Items of a report on the probabilities (n, classes) before and after calibration.
 
-    Of two classes the probability of the second is held against the labels, of more the confidence of each decision
-    against whether it was right.
+    Of two classes the probability of the second is compared with the labels, of more the confidence of each decision
+    with whether it was right.
     """
     two = after.shape[1] == 2
-    told = labels if two else (after.argmax(axis=1) == labels).astype(int)
-    pair = [p[:, 1] if two else p[np.arange(len(p)), after.argmax(axis=1)] for p in (before, after)]
-    yield "reliability", reliability(told, *pair, weights)
-    for stage, p in zip(("before_calibration", "calibrated"), pair, strict=True):
-        yield f"expected_calibration_error_{stage}", expected_calibration_error(told, p, weights)
-        yield f"brier_{stage}", brier(told, p)(weights)
+    observed = labels if two else (after.argmax(axis=1) == labels).astype(int)
+    raw, calibrated = (p[:, 1] if two else p[np.arange(len(p)), after.argmax(axis=1)] for p in (before, after))
+    yield "reliability", reliability(observed, raw, calibrated, weights)
+    for stage, p in (("before_calibration", raw), ("calibrated", calibrated)):
+        yield f"expected_calibration_error_{stage}", expected_calibration_error(observed, p, weights)
+        yield f"brier_{stage}", brier(observed, p)(weights)
 
 
 def mistakes(part: Part, probability: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
