@@ -125,10 +125,10 @@ def doctor_command(arguments: Sequence[str]) -> int:
 
 
 def pipeline_command(pipeline: Pipeline, arguments: Sequence[str]) -> int:
-    """Run a verb of the pipeline's own."""
+    """Run a command that only this pipeline has."""
     verbs = pipeline.verbs
     if not verbs:
-        raise InputError(f"{pipeline.name} has no verbs of its own: expected `train {pipeline.name}`.")
+        raise InputError(f"{pipeline.name} has no commands beyond the common ones: expected `train {pipeline.name}`.")
     if not arguments or arguments[0] in HELP:
         print(f"usage: pipelines {pipeline.name} {' | '.join(verbs)} [flags]")
         return 0

@@ -142,24 +142,6 @@ def test_the_threshold_at_a_rate_is_the_lowest_within_it(case, rate):
     assert not lower.size or share(lower.max()) > rate
 
 
-@MANY
-@given(scored(), st.floats(0.01, 1))
-def test_the_threshold_at_a_sensitivity_is_the_highest_that_reaches_it(case, sensitivity):
-    labels, scores, weights = case
-    threshold = calibration.threshold_at_sensitivity(labels, scores, sensitivity, weights)
-
-    def found(t):
-        return weights[(labels == 1) & (scores >= t)].sum() / weights[labels == 1].sum()
-
-    assert found(threshold) >= sensitivity - 1e-9
-    assert found(np.nextafter(threshold, 2)) < sensitivity
-
-
-def test_a_sensitivity_that_is_met_exactly_is_met():
-    labels, scores = np.array([1, 1, 0, 1, 1]), np.array([0.9, 0.8, 0.7, 0.6, 0.5])
-    assert calibration.threshold_at_sensitivity(labels, scores, 0.5) == 0.8
-
-
 def test_no_threshold_flags_a_row_where_the_budget_is_nought():
     scores = np.array([0.2, 1.0, 1.0])
     assert not (scores >= calibration.threshold_at_rate(scores, 0.0)).any()

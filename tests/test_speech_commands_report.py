@@ -151,7 +151,7 @@ def test_verbs_are_known_by_name(capsys):
     assert cli.main(["speech_commands", "liste"]) == 2
     assert "perhaps listen" in capsys.readouterr().err
     assert cli.main(["fraud", "listen"]) == 2
-    assert "no verbs of its own" in capsys.readouterr().err
+    assert "no commands beyond the common ones" in capsys.readouterr().err
 
 
 def test_listening_needs_a_model_and_a_recording(tmp_path, monkeypatch, capsys):

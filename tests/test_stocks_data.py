@@ -325,7 +325,7 @@ def test_the_last_fifth_is_test_and_the_year_before_it_validation(years):
     assert last["test"] == days[-22]
     assert leakage.refuse_leaks(years, splits).train.tolist() == splits.train.tolist()
     assert sum(map(len, splits.sides().values())) + sum(splits.left_out.values()) == len(years)
-    assert splits.left_out["whose targets reach into test"] == 42
+    assert splits.left_out["ticker-days whose targets reach into test"] == 42
 
 
 def test_no_target_reaches_into_the_next_side_even_where_a_ticker_paused(tmp_path):

@@ -1,4 +1,4 @@
-"""Card payments: which are frauds, told by the payment itself and by what its customer and its terminal did before."""
+"""Card payments: the probability of fraud, from the payment and the history of its customer and terminal."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pipelines.fraud.sources import SOURCES
 
 @dataclass(frozen=True)
 class Settings(contract.Settings):
-    """What the fraud pipeline can be told."""
+    """Settings of the fraud pipeline."""
 
     epochs: int = 10
     """Most passes over the training rows; see `patience`."""

@@ -47,7 +47,7 @@ class Facts:
     Attributes:
         roles, delay_days: those of the payments.
         numeric: columns of numbers that feed the network, besides the amount.
-        categorical: columns of text that feed it, each with the values that are told apart.
+        categorical: columns of text that feed it, each with the values that are distinguished.
         features: all columns that feed it.
         columns: of a request, see the function `columns`.
         notes: a sentence for each column that was not chosen.
@@ -132,7 +132,7 @@ def split(data: Dataset[About], settings: Settings) -> Splits:
             f"the payments span {(last - first) / DAY:.1f} days, too few for train, validation and test with a label "
             f"delay of {delay / DAY:g} days between them: expected more payments, or a shorter --label-delay-days."
         )
-    unknown = ("whose label was not known when validation began", "whose label was not known when test began")
+    unknown = ("payments whose label arrived after validation began", "payments whose label arrived after test began")
     cut = by_time(data, validation, test, unknown)
     judged = select_test(data, cut.test)
     rule = f"by time: validation from {_moment(validation, data)}, test from {_moment(test, data)}"

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import logit
 
 from pipelines.core.data.arrays import Gathered, Rows
-from pipelines.core.report import class_figures, figures
+from pipelines.core.report import class_figures, figures, media_figures
 from pipelines.core.tasks.classification import as_scores, distribution
 from pipelines.medical_images.baselines import baselines
 from pipelines.medical_images.task import prediction_sets
@@ -197,7 +197,7 @@ def _regions(outcome: Outcome, probability: np.ndarray, full: bool) -> Any:
         name: [(seen[n] if full else None, maps[n], _caption(names, labels[n], decided[n], confidence[n])) for n in at]
         for name, at in chosen.items()
     }
-    return figures.pictures(rows, "Image regions that drive the decision (outlined: over half of the maximum)")
+    return media_figures.pictures(rows, "Image regions that drive the decision (outlined: over half of the maximum)")
 
 
 def _caption(names: Sequence[str], label: int, decided: int, confidence: float) -> str:

@@ -222,9 +222,8 @@ def load(
     """
     contents = [content for content, _ in media_cache.contents(files, KIND)]
     key = (CACHE, sample_rate, samples, contents)
-    return media_cache.load(
-        files, folder, KIND, key, partial(convert, sample_rate=sample_rate, samples=samples), most_bad
-    )
+    decoded = partial(convert, sample_rate=sample_rate, samples=samples)
+    return media_cache.load(files, folder, KIND, key, decoded, most_bad)
 
 
 def made_once(

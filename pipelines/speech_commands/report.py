@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipelines.core.data.arrays import Part
-from pipelines.core.report import class_figures, figures
+from pipelines.core.report import class_figures, figures, media_figures
 from pipelines.core.serving import litert
 from pipelines.core.tasks import classification
 from pipelines.core.tasks.classification import Predict, distribution
@@ -161,7 +161,7 @@ def _sounds(outcome: Outcome, worst: pd.DataFrame) -> Iterator[tuple[str, Any]]:
     captions = [f"{row.decided} {row.probability:.2f}, true: {row.true}" for row in worst.itertuples()]
     if captions:
         frames = predict(model.features(facts), part)
-        figure = figures.spectrograms(list(zip(captions, frames, strict=True)), model.HOP)
+        figure = media_figures.spectrograms(list(zip(captions, frames, strict=True)), model.HOP)
         yield "spectrograms of the worst mistakes", figure
     for number, (caption, clip) in enumerate(zip(captions, part.x()["clip"], strict=True), 1):
         name = re.sub(r"\W+", "_", caption)

@@ -235,7 +235,7 @@ def _without_repeated_days(frame: pd.DataFrame, origin: str, notes: list[str]) -
     if replaced.sum() > MOST_REPEATED * len(frame):
         row = frame[replaced].iloc[0]
         raise InputError(
-            f"{origin}: expected one row for each ticker and day; if a column tells the tickers apart, name it with "
+            f"{origin}: expected one row for each ticker and day; if a column names the tickers, give it with "
             f"--ticker. Received: {replaced.sum() + 1:,} or more rows too many, the first for "
             f"{row['ticker'] or 'the only ticker'} on {row['time']:%Y-%m-%d}."
         )

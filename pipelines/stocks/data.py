@@ -159,12 +159,12 @@ def split(data: Dataset[About], settings: Settings) -> Splits:
             f"{VALIDATION} days to validate. Received: {first} days of {len(days)}."
         )
     validation, test = days[first - VALIDATION], days[first]
-    reasons = ("whose targets reach into validation", "whose targets reach into test")
+    reasons = ("ticker-days whose targets reach into validation", "ticker-days whose targets reach into test")
     sides = by_time(data, validation, test, reasons, known_on_boundary=False)
     young = (data.records["history"] < MONTH).to_numpy()
     left_out = {
-        f"within the first {MONTH} days of their ticker": int(young.sum()),
-        f"without all of the next {EMBARGO} days": int((~data.labelled & ~young).sum()),
+        f"ticker-days within the first {MONTH} days of their ticker": int(young.sum()),
+        f"ticker-days without all of the next {EMBARGO} days": int((~data.labelled & ~young).sum()),
     }
     rule = f"by time: validation from {validation:.10}, test from {test:.10}, before each {EMBARGO} days of embargo"
     return replace(sides, rule=rule, left_out=left_out | sides.left_out, clusters=("block",))

@@ -1,4 +1,4 @@
-"""The end of the line, record → promote; and what becomes of a training that MLflow no longer takes."""
+"""The end of the line: record → promote; a training that MLflow does not accept is stored instead."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _conclude(trained: Trained, champion: registry.Version | None) -> None:
     items = record.results(outcome, trained.drift)
     version = record.version(outcome, origin, trained.name, run_id)
     if champion is not None and champion.number == version.number:
-        return  # an earlier attempt got as far as the crown
+        return  # an earlier attempt has promoted it already
     report = tracking.report_at(run_id)
     while True:
         looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])

@@ -84,7 +84,7 @@ def _log(
     found: Mapping[str, Any],
     files: Mapping[str, str],
 ) -> None:
-    """Record what was scored as a run of its own, which is no look at a test set, and print it."""
+    """Record the scoring as a separate run, which does not count as an evaluation, and print it."""
     from pipelines.core.report import html
     from pipelines.core.review import compatibility
     from pipelines.core.store import tracking

@@ -117,7 +117,7 @@ class ReportModule(Protocol):
     """`report.py`: baselines and what a reviewer sees.
 
     Optionally `remarks(outcome) -> list of sentences` for the verdict, and `deficit(outcome, than) -> Interval`, how
-    far the network is behind a baseline, where the field has a test of its own.
+    far the network is behind a baseline, where the field has its own test.
     """
 
     def baselines(

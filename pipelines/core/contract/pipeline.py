@@ -67,7 +67,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every pipeline can be told. Each field is a flag, a line of --help and a parameter in MLflow."""
+    """Settings of every pipeline. Each field is a flag, a line of --help and a parameter in MLflow."""
 
     data: str = "demo"
     """What to train on: demo, the name of a registered public set, or the path of your own data."""
@@ -176,7 +176,7 @@ class Pipeline:
 
     @property
     def verbs(self) -> Mapping[str, Callable[[Sequence[str]], int]]:
-        """Commands of the pipeline's own, by name, which take arguments and return an exit code."""
+        """Commands that only this pipeline has, by name, which take arguments and return an exit code."""
         if importlib.util.find_spec(f"{self.module}.commands") is None:
             return {}
         return importlib.import_module(f"{self.module}.commands").COMMANDS

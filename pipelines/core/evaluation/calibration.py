@@ -135,15 +135,6 @@ def threshold_at_rate(scores: np.ndarray, rate: float, weights: np.ndarray | Non
     return float(thresholds[np.flatnonzero(share <= rate + 1e-12)[-1]])
 
 
-def threshold_at_sensitivity(
-    labels: np.ndarray, scores: np.ndarray, sensitivity: float, weights: np.ndarray | None = None
-) -> float:
-    """Highest threshold with a share of at least `sensitivity` of the weight of label 1 at or above it."""
-    positive = labels == 1
-    thresholds, share = _flagged(scores[positive], None if weights is None else weights[positive])
-    return float(thresholds[np.argmax(share >= sensitivity - 1e-12)])
-
-
 def _flagged(scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Thresholds in descending order, from just above all scores, and the share of the weight at or above each."""
     distinct, tie = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Bins of a column: what later values of it are held against."""
+"""Drift of a column: bins, the population stability index, and tests of whether two samples differ."""
 
 from __future__ import annotations
 

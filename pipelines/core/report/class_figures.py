@@ -136,7 +136,7 @@ def confusion_matrix(labels: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 
 def table(labels: np.ndarray, probability: np.ndarray, names: Sequence[str], what: str) -> pd.DataFrame:
-    """What each class is worth, by name: how many test records (`what`), recall, precision, AUC against the rest."""
+    """Each class by name: the number of test records (`what`), recall, precision, AUC against the rest."""
     counts = confusion_matrix(labels, probability)
     areas = [
         roc_auc((labels == label).astype(int), probability[:, label])(np.ones(len(labels)))

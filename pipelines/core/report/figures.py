@@ -175,7 +175,7 @@ def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
 
 @_in_style
 def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], title: str, y: str) -> Figure:
-    """What came about (dots, over the index) within the intervals that were forecast for it, the widest band first.
+    """Observed values (dots, over the index) within their forecast intervals, the widest band first.
 
     `median` (n,); each band (n, 2) holds the lower and the upper end.
     """
@@ -184,7 +184,7 @@ def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], 
     for shade, (name, ends) in zip((0.15, 0.3, 0.45), bands.items(), strict=False):
         axes.fill_between(values.index, *ends.T, color=NETWORK, alpha=shade, linewidth=0, label=_plain(name, 30))
     axes.plot(values.index, median, color=NETWORK, linewidth=1.2, label="median")
-    axes.plot(values.index, values, "o", color=INK, markersize=3, label="came about")
+    axes.plot(values.index, values, "o", color=INK, markersize=3, label="observed")
     axes.margins(x=0)
     figure.legend(loc="outside right upper")
     return figure
@@ -253,54 +253,6 @@ def drift(
         axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
         axes.grid(visible=False, axis="x")
     below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside right upper")
-    return figure
-
-
-@_in_style
-def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, str]]], title: str) -> Figure:
-    """Rows of images, each (pixels (h, w) or (h, w, 3) or None, map (h, w), caption), the map laid over in orange.
-
-    A map shows where it is above zero, up to its own maximum; without pixels it stands alone.
-    """
-    wide = max(len(row) for row in rows.values())
-    figure = Figure(figsize=(9, 0.5 + 9 / wide * 1.2 * len(rows)))
-    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-    grid = figure.subplots(len(rows), wide, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for (name, row), places in zip(rows.items(), grid, strict=True):
-        for (pixels, strength, caption), axes in zip(row, places, strict=False):
-            share = np.clip(strength, 0, None) / max(float(strength.max()), np.finfo(float).tiny)
-            if pixels is None:
-                axes.imshow(share, cmap="Oranges", vmin=0, vmax=1)
-            else:
-                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-                # A contour leaves visible what lies under it, which a colour wash would hide.
-                if share.max() > 0:
-                    axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
-            axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
-        places[0].annotate(_plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
-                           fontsize=10, fontweight="bold", ha="left")  # fmt: skip
-    return figure
-
-
-@_in_style
-def spectrograms(frames: Sequence[tuple[str, np.ndarray]], hop: float) -> Figure:
-    """Log-mel features of clips, each (caption, (frames, bands)), a frame every `hop` seconds."""
-    wide = min(3, len(frames))
-    high = -(-len(frames) // wide)
-    figure = Figure(figsize=(9, 0.4 + 2.0 * high), layout="constrained")
-    grid = figure.subplots(high, wide, squeeze=False, sharex=True, sharey=True)
-    for axes in grid.flat:
-        axes.set_visible(False)
-    for (caption, values), axes in zip(frames, grid.flat, strict=False):
-        axes.set_visible(True)
-        axes.imshow(values.T, origin="lower", aspect="auto", cmap="magma",
-                    extent=(0, len(values) * hop, 0, values.shape[1]))  # fmt: skip
-        axes.set_title(_plain(caption), fontsize=9, fontweight="normal", loc="left")
-        axes.grid(visible=False)
-    figure.supxlabel("seconds", fontsize=9)
-    figure.supylabel("mel band", fontsize=9)
     return figure
 
 

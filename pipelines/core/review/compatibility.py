@@ -2,7 +2,7 @@
 
 Drift is measured by the population stability index, the sum over bins of (a - e) ln(a / e), where e is a bin's share of
 the training records and a that of the new ones (Siddiqi 2006, Credit Risk Scorecards). Bins are the deciles of the
-training records, or the values of a text column; a missing value has a bin of its own. Half a record is added to every
+training records, or the values of a text column; missing values have their own bin. Half a record is added to every
 bin, so that an empty one keeps the sum finite. Without any drift the index is about (bins - 1)(1 / n + 1 / m) for n and
 m records (Yurdakul 2018, Statistical properties of the population stability index): few records drift by chance alone.
 

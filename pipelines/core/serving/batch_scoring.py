@@ -44,8 +44,8 @@ def write(
         path: of the data, "" for a demo.
         history: path of past records, or "".
         out: file to write.
-        name: of the registered model, which the file tells.
-        number: of the version, which the file tells.
+        name: of the registered model, a column of the file.
+        number: of the version, a column of the file.
 
     Returns:
         `scored` and `faults` (rows), `seconds`, `notes` and, where the version knows its scores on test, `scores`: for

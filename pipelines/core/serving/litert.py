@@ -1,4 +1,4 @@
-"""The network for small devices: as a LiteRT file (TensorFlow Lite by its former name), and what that is worth.
+"""The network for small devices: a LiteRT file (formerly TensorFlow Lite), its outputs and its speed.
 
 Needs the extra `export` (`ai-edge-litert`) and the TensorFlow backend.
 """

@@ -101,7 +101,7 @@ def load(version: registry.Version) -> tuple[dict[str, Any], pd.DataFrame]:
     if "key" not in summary:
         raise InputError(
             f"Version {version.number} of {version.name} was registered by an earlier release of this project, which "
-            "recognised records in another way: train a new model, with --name for a name of its own."
+            "recognised records in another way: train a new model under another name, with --name."
         )
     return summary, table
 

@@ -92,7 +92,7 @@ def best_on_validation(
 ) -> Predict:
     """Fit scikit-learn's classifiers on train and take the one with the lowest loss on the validation records.
 
-    Boosted trees are told these records too, and stop where the loss on them does.
+    Boosted trees get these records too, and stop when the loss on them no longer falls.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.metrics import log_loss

@@ -102,7 +102,7 @@ def _tensorflow_gpus(most: int) -> tuple[list[str], bool]:
 def _keep_freed_memory() -> None:
     """Let batches reuse the memory of those before them, instead of faulting each page in anew.
 
-    TensorFlow tells glibc, once its first generator data set is made, to hand freed memory back at once. Training on a
+    Once its first generator data set is made, TensorFlow makes glibc return freed memory at once. Training on a
     CPU then spends up to a quarter of its time in the kernel (speech commands: 12 times the page faults).
     """
     import tensorflow as tf
