@@ -1,4 +1,7 @@
-"""`predict`: a version's decisions on new data, of any size, as a file."""
+"""`predict`: a version's decisions on new data, of any size, as a file.
+
+A row of the file has `id`, what the domain's `TASK.decide` gives, `model`, `version` and `error`.
+"""
 
 from __future__ import annotations
 
