@@ -178,6 +178,7 @@ def epochs(folder: Path) -> int:
             return 0
 
 
+@pytest.mark.slow  # shuffled labels are part of the life of a version, see test_life
 def test_a_random_walk_of_labels_is_not_promoted(tmp_path, payments):
     """Where nothing can be learnt, the gates against the baselines must not hold."""
     rng = np.random.default_rng(0)

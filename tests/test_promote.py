@@ -131,7 +131,7 @@ def test_a_version_of_an_earlier_release_is_not_comparable_and_the_reason_is_a_s
     decision = promotion.decide(scored[0], NEW, CHAMPION)
     assert (decision.kind, decision.comparison.verdict) == ("challenger", "not comparable")
     assert "Version 1 of blobs was registered by an earlier release of this project" in decision.reason
-    assert "train a new model, with --name" in decision.reason
+    assert "train a new model under another name, with --name" in decision.reason
 
 
 def test_too_few_rows_that_are_new_to_both_are_not_comparable(scored):
