@@ -27,6 +27,11 @@ def identities(records: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
 
     Raises:
         InputError: if a column of the key is missing.
+
+    Example:
+        >>> one, other = pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"b": ["x", "y"], "a": ["2", "1.0"]})
+        >>> bool((identities(one, ["a"]) == identities(other, ["a"])[::-1]).all())
+        True
     """
     if absent := sorted(set(key) - set(records)):
         raise InputError(f"Expected the column '{absent[0]}', by which records are recognised. Received: none.")

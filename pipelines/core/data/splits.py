@@ -113,6 +113,12 @@ def draw_by_class(
 
     Raises:
         InputError: if a class has too few groups on train to be on all sides.
+
+    Example:
+        >>> side, labels = np.full(200, "train", object), np.repeat([0, 1], 100)
+        >>> drawn = draw_by_class(side, labels, ["clear", "lesion"], None, SHARES)
+        >>> [int((drawn[labels == 1] == name).sum()) for name in ("train", "validation", "test")]
+        [65, 15, 20]
     """
     # Of single records validation gets three, so that both of its halves get one however `halves` deals them.
     least = {name: (3 if group is None else 2) if name == "validation" else 1 for name in shares}

@@ -22,12 +22,22 @@ ScoreMetric = Callable[[np.ndarray, np.ndarray], OfWeights]
 
 
 def of_scores(metric: ScoreMetric) -> Metric:
-    """The metric of the measures "label" and "score"."""
+    """The metric of the measures "label" and "score".
+
+    Example:
+        >>> of_scores(accuracy)({"label": np.array([0, 1]), "score": np.array([0.2, 0.9])})(np.ones(2))
+        1.0
+    """
     return lambda measures: metric(measures["label"], measures["score"])
 
 
 def mean_of(name: str) -> Metric:
-    """The weighted mean of one measure, (n,)."""
+    """The weighted mean of one measure, (n,).
+
+    Example:
+        >>> mean_of("loss")({"loss": np.array([1.0, 3.0])})(np.array([1.0, 1.0]))
+        2.0
+    """
     return lambda measures: _weighted_mean(measures[name])
 
 
@@ -36,6 +46,11 @@ def ratio_of_sums(numerator: str, denominator: str, empty: float = np.nan) -> Me
 
     Mean intersection over union is that of `intersection` and `union` by class; columns without any denominator are
     left out, and without any column the value is `empty`.
+
+    Example:
+        >>> counts = {"intersection": np.array([[2, 0], [1, 3]]), "union": np.array([[4, 0], [2, 3]])}
+        >>> ratio_of_sums("intersection", "union")(counts)(np.ones(2))
+        0.75
     """
 
     def metric(measures: Measures) -> OfWeights:
