@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.evaluation.metrics import average_precision
 from pipelines.core.report import class_figures, figures
-from pipelines.core.report.html import MOST_ROWS, Exhibit, Section, render
+from pipelines.core.report.html import MOST_ROWS, Section, render
 
 EVIL = "<script src='http://evil.example/x.js'>alert(1)</script> & \"quoted\""
 
 
 def page_with(content, **section):
-    return render("title", "verdict", [Section("heading", [Exhibit(content)], **section)])
+    return render("title", "verdict", [Section("heading", [content], **section)])
 
 
 def cells(html):
@@ -73,8 +73,8 @@ def ranked(seed=0, n=500):
 
 def test_text_from_users_data_is_escaped_wherever_it_stands():
     frame = pd.DataFrame({EVIL: [EVIL]}, index=pd.Index([EVIL], name=EVIL))
-    exhibits = [Exhibit(EVIL, EVIL), Exhibit(frame, EVIL), Exhibit(Figure(figsize=(1, 1)), EVIL)]
-    html = render(EVIL, f"{EVIL}\n\n{EVIL}", [Section(EVIL, exhibits), Section(EVIL, exhibits, folded=True)])
+    items = [EVIL, frame, Figure(figsize=(1, 1))]
+    html = render(EVIL, f"{EVIL}\n\n{EVIL}", [Section(EVIL, items), Section(EVIL, items, folded=True)])
     tags = Tags(html)
     assert "script" not in [tag for tag, _ in tags.found]
     assert not [name for _, attributes in tags.found for name in attributes if name.startswith("on")]
@@ -97,7 +97,7 @@ def test_the_page_fetches_and_executes_nothing():
 
 
 def test_the_verdict_comes_first_and_sections_keep_their_order():
-    sections = [Section(name, [Exhibit(f"{name} said")]) for name in ("gates", "figures", "settings")]
+    sections = [Section(name, [f"{name} said"]) for name in ("gates", "figures", "settings")]
     html = render("a title", "Promoted.\n\nBecause it is better.", sections)
     places = [html.index(text) for text in (">Promoted.", "Because it", "gates said", "figures said", "settings said")]
     assert places == sorted(places)
@@ -114,13 +114,13 @@ def test_the_verdict_is_markdown_without_links_or_html():
 
 
 def test_narrow_figures_in_sections_of_their_own_share_a_row():
-    def classes(*exhibits):
-        html = render("title", "verdict", [Section("heading", list(exhibits))])
+    def classes(*items):
+        html = render("title", "verdict", [Section("heading", list(items))])
         return [a.get("class") for tag, a in Tags(html).found if tag == "section"]
 
-    narrow, wide = (Exhibit(Figure(figsize=(width, 2))) for width in (4.4, 9))
+    narrow, wide = (Figure(figsize=(width, 2)) for width in (4.4, 9))
     assert classes(narrow) == ["half"]
-    assert classes(wide) == classes(narrow, narrow) == classes(Exhibit("text")) == [None]
+    assert classes(wide) == classes(narrow, narrow) == classes("text") == [None]
 
 
 def test_the_same_content_gives_the_same_bytes():

@@ -137,7 +137,7 @@ def score_version(
     sides = {"train": rows[:0], "stopping": rows[:0], "calibration": rows[:0], "test": rows}
     parts = {side: Part(data, at, encoded) for side, at in sides.items()}
     clock.lap("inputs")
-    if version.tags.get("code_sha256") == isolation.code_sha256(pipeline):
+    if version.same_code(pipeline):
         scored = score(partial(predict, scorer.network), parts["test"], pipeline.task, facts)
     else:
         scored = isolation.score(version.uri, False, data, rows)

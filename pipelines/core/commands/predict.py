@@ -55,7 +55,7 @@ def predict(
 
         tracking.connect()
         version = registry.find_version(pipeline, model, name, origin)
-        same_code = version.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+        same_code = version.same_code(pipeline)
 
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
         draft = Path(scratch, f"draft{place.suffix.lower()}")
@@ -88,12 +88,13 @@ def _log(
     files: Mapping[str, str],
 ) -> None:
     """Record the scoring as a separate run, which does not count as an evaluation, and print it."""
+    from pipelines.core.evaluation import drift
     from pipelines.core.report import html
     from pipelines.core.review import compatibility
-    from pipelines.core.store import tracking
+    from pipelines.core.store import tags, tracking
 
     scored, faults, seconds = found["scored"], found["faults"], found["seconds"]
-    index = [compatibility.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
+    index = [drift.psi(np.array(column["counts"]), np.array(column["now"])) for column in found["scores"]]
     sentences = [
         f"{scored:,} rows of {origin.name} scored with version {version.number} of {version.name}"
         f" in {seconds:,.1f} s ({scored / seconds:,.0f} a second).",
@@ -103,8 +104,8 @@ def _log(
     ]
     title = f"{origin.name} · predict · {scored:,} rows"
     with tracking.run(pipeline, title) as run_id:
-        tracking.set_tags({"kind": "predict", "pipeline": pipeline.name, "data": origin.name, "origin": origin.kind})
-        tracking.set_tags({"model": version.name, "version": str(version.number)})
+        tracking.set_tags({tags.PIPELINE: pipeline.name, tags.DATA: origin.name, tags.ORIGIN: origin.kind})
+        tracking.set_tags({"kind": "predict", "model": version.name, "version": str(version.number)})
         read = {"data_sha256": origin.path, "history_sha256": files["history"]}
         prints = {name: downloads.sha256(Path(path)) if path else "" for name, path in read.items()}
         tracking.log_params({"data": str(origin.path or origin.name), **files, **prints})
@@ -115,7 +116,7 @@ def _log(
         tracking.log_metrics({f"predict/{name}": value for name, value in metrics.items()})
         table = pd.DataFrame({"score": range(len(index)), "population stability index": index})
         tracking.log_item("score_drift", table)
-        sections = [html.Section("Scores against those on test", [html.Exhibit(table)])]
+        sections = [html.Section("Scores against those on test", [table])]
         tracking.log_text("report.html", html.render(title, "\n\n".join(sentences), sections if index else []))
         tracking.rename(run_id, title, "\n\n".join(sentences))
     console = Console()

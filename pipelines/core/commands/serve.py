@@ -33,7 +33,7 @@ def serve(pipeline: Pipeline, *, port: int = 8000, model: str = "champion", name
 
         tracking.connect()
         version = registry.find_version(pipeline, model, name)
-        same_code = version.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+        same_code = version.same_code(pipeline)
     print(f"Serving version {version.number} of {version.name} at http://{HOST}:{port}/invocations; Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
         isolation.run_in_version(version.uri, same_code, "pipelines.core.serving.http:listen", port=port)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pipelines.core.data.splits import Splits
 
 
-class Facts(Protocol):
+class Learnt(Protocol):
     """What every domain's frozen dataclass `data.Facts` has; the rest is the domain's own.
 
     Facts are what was learnt: from training records by `learn`, from training inputs by `adapt`, from the calibration
@@ -56,7 +56,7 @@ class DataModule(Protocol):
 
     @property
     def Facts(self) -> type[Any]:  # noqa: N802
-        """The dataclass of what was learnt, see `Facts`."""
+        """The dataclass of what was learnt, see `Learnt`."""
 
     def read(self, path: Path | None, settings: Any) -> Dataset[Any]:
         """Read a user's file or folder, or the demo where `path` is None.
@@ -81,7 +81,7 @@ class DataModule(Protocol):
     def select_test(self, data: Dataset[Any], test: np.ndarray) -> Splits:
         """The split whose test side are these rows alone, int64 (n,): what the headline counts, and what clusters."""
 
-    def learn(self, train: Dataset[Any], settings: Any) -> Any:
+    def learn(self, train: Dataset[Any], settings: Any) -> Learnt:
         """Learn the `Facts` from the training records alone, the features among them."""
 
     def encode(self, data: Dataset[Any], facts: Any) -> Encoded:
@@ -200,7 +200,7 @@ OPTIONAL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 @lru_cache
 def load_module(package: str, part: str) -> Any:
-    """Import and check a module of a domain, such as the `data` of `pipelines.fraud`."""
+    """Import and check a module of a domain, such as `data` of `pipelines.NAME`."""
     try:
         module = importlib.import_module(f"{package}.{part}")
     except ModuleNotFoundError as error:

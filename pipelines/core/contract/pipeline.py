@@ -100,7 +100,7 @@ class Settings:
     from_: Annotated[str, _flag("from")] = ""
     """Version to start from, its number or champion: weights, vocabularies and normalisation as far as they fit."""
     append: bool = False
-    """Train on these data and those of the champion, or of the version in --from, read again from where they lay."""
+    """Train on these data and those of the champion, or of the version in --from, read again from their files."""
 
 
 SIMULATED = "The data is simulated: figures say nothing about any real population."

@@ -81,7 +81,7 @@ def _probabilities(name: str, scores: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _weighted_mean(values: np.ndarray) -> Callable[[np.ndarray], float]:
+def _weighted_mean(values: np.ndarray) -> OfWeights:
     values = values.astype(np.float64)
 
     def mean(weights: np.ndarray) -> float:
@@ -111,7 +111,7 @@ def _ranking(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], t
     return sums
 
 
-def average_precision(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Step-wise average precision, ties taken together, as scikit-learn's `average_precision_score`.
 
     `labels` (n,) 0 or 1, `scores` (n,); the result maps weights (n,) float64 to a float, nan without positives.
@@ -128,7 +128,7 @@ def average_precision(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.nd
     return value
 
 
-def roc_auc(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Area under the ROC curve, a tie counting half; for scores (n, C) the unweighted mean of one class against rest.
 
     Maps weights (n,) to a float, nan where a class (or its rest) has no weight.
@@ -148,19 +148,19 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], fl
     return value
 
 
-def brier(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+def brier(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Mean squared error of the probabilities `scores` (n,) of label 1."""
     return _weighted_mean((_probabilities("brier", scores) - labels) ** 2)
 
 
-def log_loss(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+def log_loss(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Mean -ln of the probability given to the true class, in nats; `scores` (n,) of label 1, or (n, C)."""
     scores = _probabilities("log_loss", scores)
     given = scores[np.arange(len(labels)), labels] if scores.ndim == 2 else np.where(labels == 1, scores, 1 - scores)
     return _weighted_mean(-np.log(np.maximum(given, np.finfo(given.dtype).eps)))
 
 
-def accuracy(labels: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], float]:
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Share of rows decided rightly: the likeliest class of `scores` (n, C), or label 1 from 0.5 up for (n,)."""
     finite("accuracy", scores)
     return _weighted_mean(labels == (scores.argmax(axis=1) if scores.ndim == 2 else scores >= 0.5))

@@ -74,7 +74,7 @@ def concatenate(parts: Parts) -> pd.DataFrame:
 def drop_repeated_ids(
     records: pd.DataFrame, rows: np.ndarray, origin: str
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """The records and the rows to score without those whose id stood before, and of these the rows at fault."""
+    """Records and rows to score without those whose id an earlier record has, and which of the rows these were."""
     twice = records["hash"].duplicated().to_numpy()
     if not twice.any():
         return records, rows, no_faults()

@@ -12,17 +12,17 @@ from matplotlib.figure import Figure
 from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation.calibration import expected_calibration_error, reliability_table
 from pipelines.core.evaluation.metrics import average_precision, brier, roc_auc
-from pipelines.core.report.figures import CHAMPION, FAINT, INK, MUTED, NETWORK, _axes, _in_style, _plain, _ranked
+from pipelines.core.report.figures import CHAMPION, FAINT, INK, MUTED, NETWORK, in_style, new_axes, plain, ranked
 
 
-@_in_style
+@in_style
 def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
     """Precision against recall for each model, best average precision first; chance is the share of positives."""
     from sklearn.metrics import precision_recall_curve
 
-    figure, axes = _axes("Precision against recall", "recall: share of positives found", "precision", (4.4, 4.2))
+    figure, axes = new_axes("Precision against recall", "recall: share of positives found", "precision", (4.4, 4.2))
     value = {name: average_precision(labels, s)(weights) for name, s in scores.items()}
-    for name, look in _ranked(value):
+    for name, look in ranked(value):
         precision, recall, _ = precision_recall_curve(labels, scores[name], sample_weight=weights)
         axes.step(recall, precision, where="post", **look)
     share = np.average(labels, weights=weights)
@@ -32,14 +32,16 @@ def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.n
     return figure
 
 
-@_in_style
+@in_style
 def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
     """True against false positive rate for each model, best area first."""
     from sklearn import metrics
 
-    figure, axes = _axes("ROC curve", "false positive rate", "true positive rate: share of positives found", (4.4, 4.2))
+    figure, axes = new_axes(
+        "ROC curve", "false positive rate", "true positive rate: share of positives found", (4.4, 4.2)
+    )
     value = {name: roc_auc(labels, s)(weights) for name, s in scores.items()}
-    for name, look in _ranked(value):
+    for name, look in ranked(value):
         false, true, _ = metrics.roc_curve(labels, scores[name], sample_weight=weights)
         axes.plot(false, true, **look)
     axes.plot([0, 1], [0, 1], color=FAINT, zorder=1)
@@ -48,7 +50,7 @@ def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.
     return figure
 
 
-@_in_style
+@in_style
 def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray) -> Figure:
     """Predicted against observed share of label 1 before and after calibration, over a histogram of the predictions.
 
@@ -78,14 +80,14 @@ def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weigh
     return figure
 
 
-@_in_style
+@in_style
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """Counts (C, C), truth in rows and decision in columns, shaded by the share of the true class."""
     side = np.clip(1.6 + 0.62 * len(classes), 4.4, 9)
-    figure, axes = _axes("Confusion matrix", "decided", "true", (side, side))
+    figure, axes = new_axes("Confusion matrix", "decided", "true", (side, side))
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_plain(name, 18) for name in classes]
+    names = [plain(name, 18) for name in classes]
     slanted = len(names) > 3
     axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
     axes.set_yticks(range(len(names)), names)
@@ -101,10 +103,10 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-@_in_style
+@in_style
 def cost_against_threshold(curve: pd.DataFrame, chosen: float, unit: str = "cost") -> Figure:
     """Total cost at each threshold, from `calibration.cost_curve`; `chosen` is the threshold in use."""
-    figure, axes = _axes("What each threshold costs", "threshold on the probability", unit, (4.4, 3.6))
+    figure, axes = new_axes("What each threshold costs", "threshold on the probability", unit, (4.4, 3.6))
     # No screen shows more than two thousand steps.
     shown = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, 2000).astype(int))]
     axes.plot(shown["threshold"], shown["cost"], color=NETWORK, linewidth=2)
@@ -143,8 +145,8 @@ def table(labels: np.ndarray, probability: np.ndarray, names: Sequence[str], wha
         for label in range(len(names))
     ]
     hits, of_class, decided = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    worth = {"recall": hits / np.maximum(of_class, 1), "precision": hits / np.maximum(decided, 1), "AUC": areas}
-    return pd.DataFrame({"class": list(names), f"test {what}": of_class} | worth)
+    figures = {"recall": hits / np.maximum(of_class, 1), "precision": hits / np.maximum(decided, 1), "AUC": areas}
+    return pd.DataFrame({"class": list(names), f"test {what}": of_class} | figures)
 
 
 def calibration(

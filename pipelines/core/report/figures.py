@@ -50,17 +50,18 @@ STYLE: Any = {
     "figure.constrained_layout.h_pad": 0.12,
     "figure.constrained_layout.w_pad": 0.12,
 }
-_in_style = rc_context(STYLE)
+in_style = rc_context(STYLE)
 
 
-def _axes(title: str, x: str, y: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+def new_axes(title: str, x: str, y: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
+    """A figure of `size` inches with one pair of axes, titled and labelled."""
     figure = Figure(figsize=size)
     axes = figure.add_subplot()
-    axes.set(title=_plain(title), xlabel=_plain(x), ylabel=_plain(y))
+    axes.set(title=plain(title), xlabel=plain(x), ylabel=plain(y))
     return figure, axes
 
 
-def _plain(name: object, most: int = 80) -> str:
+def plain(name: object, most: int = 80) -> str:
     """A name for display: no TeX, not longer than `most` characters."""
     text = str(name)
     return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
@@ -72,17 +73,17 @@ def _color(name: str, other: str) -> str:
     return named.get(name) or (CHAMPION if name.startswith("champion") else other)
 
 
-def _ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
+def ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
     """(model, label and look of its line), best value first: emphasis for network and champion, greys for others."""
     greys = cycle(GREYS)
     for name in sorted(value, key=lambda name: value[name], reverse=True):
         look = {"color": _color(name, ""), "linestyle": "-", "linewidth": 2.2, "zorder": 4}
         if not look["color"]:
             look = dict(zip(("color", "linestyle"), next(greys), strict=True), linewidth=1.2, zorder=3)
-        yield name, look | {"label": f"{_plain(name, 28)}  {value[name]:.3f}"}
+        yield name, look | {"label": f"{plain(name, 28)}  {value[name]:.3f}"}
 
 
-@_in_style
+@in_style
 def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
     """Training against validation, one panel for each figure that has a `val_` twin; the loss alone without any.
 
@@ -95,7 +96,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
     figure = Figure(figsize=((4.4, 9)[columns - 1], 3.4 * rows))
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
-        axes.set(title=_plain(name.replace("_", " ")), xlabel="epoch")
+        axes.set(title=plain(name.replace("_", " ")), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.plot(history[name], color=MUTED, linestyle="--", label="training")
         if f"val_{name}" in history:
@@ -115,14 +116,14 @@ def _dots(axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str]) 
         axes.plot(interval.value, row, "o", color=color, markersize=8)
         axes.annotate(str(interval), (1, row), (10, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
-        axes.annotate(_plain(name, 34), (0, row), (-10, 0), xycoords=("axes fraction", "data"), color=color,
+        axes.annotate(plain(name, 34), (0, row), (-10, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center", ha="right")  # fmt: skip
     axes.set_yticks([])
     axes.set_ylim(len(intervals) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)
 
 
-@_in_style
+@in_style
 def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool = True) -> Figure:
     """The headline metric of network, champion and baselines with 95 % intervals, the best on top.
 
@@ -131,7 +132,7 @@ def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool =
     """
     ranked = dict(sorted(intervals.items(), key=lambda item: item[1].value, reverse=higher))
     title = f"{metric.replace('_', ' ')} on test, {'higher' if higher else 'lower'} is better"
-    figure, axes = _axes(title, "", "", (9, 1.1 + 0.42 * len(ranked)))
+    figure, axes = new_axes(title, "", "", (9, 1.1 + 0.42 * len(ranked)))
     colors = [_color(name, MUTED) for name in ranked]
     if "network" in ranked:
         axes.axvspan(ranked["network"].low, ranked["network"].high, color=NETWORK, alpha=0.08, linewidth=0)
@@ -139,23 +140,23 @@ def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool =
     return figure
 
 
-@_in_style
+@in_style
 def slices(intervals: Mapping[str, Interval], overall: float, metric: str) -> Figure:
     """The network's `metric` on parts of the test set, with 95 % intervals, against its value overall."""
     title = f"{metric.replace('_', ' ')} by part of the test set (line: overall, {overall:.3f})"
-    figure, axes = _axes(title, "", "", (9, 1.1 + 0.36 * len(intervals)))
+    figure, axes = new_axes(title, "", "", (9, 1.1 + 0.36 * len(intervals)))
     axes.axvline(overall, color=NETWORK, linewidth=1.2, zorder=1)
     _dots(axes, intervals, [MUTED] * len(intervals))
     return figure
 
 
-@_in_style
+@in_style
 def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
     """One line for each column of `frame` over its index (times or numbers), named at its right end.
 
     Columns called network and champion keep their colours of the other figures.
     """
-    figure, axes = _axes(title, "", y, (9, 3.4))
+    figure, axes = new_axes(title, "", y, (9, 3.4))
     _over(axes, frame.index)
     last = frame.ffill().iloc[-1]
     # Names that would overlap are pushed apart, in the order of the lines' ends.
@@ -167,22 +168,22 @@ def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
         color = colors[name]
         axes.plot(frame.index, frame[name], color=color, linewidth=2 if len(frame) < 300 else 1.3)
         at = max(last[name], at + gap)
-        axes.annotate(_plain(name, 30), (1, at), (8, 0), xycoords=("axes fraction", "data"), color=color,
+        axes.annotate(plain(name, 30), (1, at), (8, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center")  # fmt: skip
     axes.margins(x=0)
     return figure
 
 
-@_in_style
+@in_style
 def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], title: str, y: str) -> Figure:
     """Observed values (dots, over the index) within their forecast intervals, the widest band first.
 
     `median` (n,); each band (n, 2) holds the lower and the upper end.
     """
-    figure, axes = _axes(title, "", y, (9, 3.4))
+    figure, axes = new_axes(title, "", y, (9, 3.4))
     _over(axes, values.index)
     for shade, (name, ends) in zip((0.15, 0.3, 0.45), bands.items(), strict=False):
-        axes.fill_between(values.index, *ends.T, color=NETWORK, alpha=shade, linewidth=0, label=_plain(name, 30))
+        axes.fill_between(values.index, *ends.T, color=NETWORK, alpha=shade, linewidth=0, label=plain(name, 30))
     axes.plot(values.index, median, color=NETWORK, linewidth=1.2, label="median")
     axes.plot(values.index, values, "o", color=INK, markersize=3, label="observed")
     axes.margins(x=0)
@@ -190,39 +191,39 @@ def fan(values: pd.Series, median: np.ndarray, bands: Mapping[str, np.ndarray], 
     return figure
 
 
-@_in_style
+@in_style
 def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
     """The columns of `frame` stacked on one another over its index: alerts of each day, right and wrong."""
-    figure, axes = _axes(title, "", y, (9, 3.4))
+    figure, axes = new_axes(title, "", y, (9, 3.4))
     _over(axes, frame.index)
     step = np.diff(frame.index).min() if len(frame) > 1 else 1
     bottom = np.zeros(len(frame))
     for name, color in zip(frame.columns, (NETWORK, "#c9c9c9", *OTHERS), strict=False):
-        axes.bar(frame.index, frame[name], 0.8 * step, bottom, color=color, label=_plain(name, 30))
+        axes.bar(frame.index, frame[name], 0.8 * step, bottom, color=color, label=plain(name, 30))
         bottom += frame[name].to_numpy(float)
     axes.grid(visible=False, axis="x")
     figure.legend(loc="outside right upper", reverse=True)
     return figure
 
 
-@_in_style
+@in_style
 def histograms(
     found: Mapping[str, np.ndarray], edges: Sequence[float], title: str, x: str, y: str, expected: float = 1
 ) -> Figure:
     """A histogram for each name side by side, (bins,) over the edges (bins + 1,), and a line at what is expected."""
     figure = Figure(figsize=(9, 3.2))
-    figure.suptitle(_plain(title, 100), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(plain(title, 100), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     for (name, heights), axes in zip(found.items(), figure.subplots(1, len(found), sharey=True), strict=True):
         axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=NETWORK, alpha=0.35, edgecolor=NETWORK)
         axes.axhline(expected, color=INK, linewidth=1.2, linestyle="--")
-        axes.set_title(_plain(name), fontsize=10, fontweight="normal")
-        axes.set(xlabel=_plain(x), xlim=(edges[0], edges[-1]))
+        axes.set_title(plain(name), fontsize=10, fontweight="normal")
+        axes.set(xlabel=plain(x), xlim=(edges[0], edges[-1]))
         axes.grid(visible=False, axis="x")
-    figure.axes[0].set_ylabel(_plain(y))
+    figure.axes[0].set_ylabel(plain(y))
     return figure
 
 
-@_in_style
+@in_style
 def drift(
     psi: Mapping[str, float], shares: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]], warn: float
 ) -> Figure:
@@ -239,7 +240,7 @@ def drift(
     axes.barh(range(len(ranked)), [psi[name] for name in ranked], 0.6,
               color=[CHAMPION if psi[name] >= warn else MUTED for name in ranked])  # fmt: skip
     axes.axvline(warn, color=INK, linewidth=1.2, linestyle="--")
-    axes.set_yticks(range(len(ranked)), [_plain(name, 28) for name in ranked])
+    axes.set_yticks(range(len(ranked)), [plain(name, 28) for name in ranked])
     axes.set(title=f"Population stability index of the new records (from {warn:g}: look)", xlim=(0, None))
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
@@ -249,8 +250,8 @@ def drift(
         places = np.arange(len(used))
         axes.bar(places - 0.2, then[used], 0.4, color="#c9c9c9", label="training")
         axes.bar(places + 0.2, now[used], 0.4, color=NETWORK, label="new")
-        axes.set_xticks(places, [_plain(names[int(at)], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
-        axes.set_title(_plain(name, 28), fontsize=10, fontweight="normal")
+        axes.set_xticks(places, [plain(names[int(at)], 12) for at in used], rotation=60, ha="right", fontsize=7.5)
+        axes.set_title(plain(name, 28), fontsize=10, fontweight="normal")
         axes.grid(visible=False, axis="x")
     below.legend(*below.axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
@@ -262,4 +263,4 @@ def _over(axes: Axes, index: pd.Index) -> None:
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     else:
-        axes.set_xlabel(_plain(index.name or ""))
+        axes.set_xlabel(plain(index.name or ""))

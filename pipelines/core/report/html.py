@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,19 +40,14 @@ _STYLE = Markup(_beside("style.css"))
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A figure, a table or a paragraph of a report, with a caption below."""
-
-    content: Figure | pd.DataFrame | str
-    caption: str = ""
-
-
-@dataclass(frozen=True)
 class Section:
-    """Exhibits under one heading; narrow figures stand side by side. `folded` ones open at a click."""
+    """Figures, tables and paragraphs under one heading; narrow figures stand side by side.
+
+    A `folded` section opens at a click.
+    """
 
     title: str
-    exhibits: Sequence[Exhibit] = field(default_factory=list)
+    items: Sequence[Figure | pd.DataFrame | str]
     folded: bool = False
 
 
@@ -69,8 +64,10 @@ def render(title: str, verdict: str, sections: Sequence[Section]) -> str:
 
 def _half(section: Section) -> bool:
     """Whether the section, one narrow figure, leaves room for another beside it."""
-    shown = [exhibit.content for exhibit in section.exhibits]
-    return len(shown) == 1 and isinstance(shown[0], Figure) and shown[0].get_figwidth() <= 4.5
+    if len(section.items) != 1:
+        return False
+    (only,) = section.items
+    return isinstance(only, Figure) and only.get_figwidth() <= 4.5
 
 
 def _picture(figure: Figure) -> dict:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.core.report.figures import CHAMPION, MUTED, _in_style, _plain
+from pipelines.core.report.figures import CHAMPION, MUTED, in_style, plain
 
 
-@_in_style
+@in_style
 def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, str]]], title: str) -> Figure:
     """Rows of images, each (pixels (h, w) or (h, w, 3) or None, map (h, w), caption), the map laid over in orange.
 
@@ -18,7 +18,7 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
     """
     wide = max(len(row) for row in rows.values())
     figure = Figure(figsize=(9, 0.5 + 9 / wide * 1.2 * len(rows)))
-    figure.suptitle(_plain(title), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(plain(title), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     grid = figure.subplots(len(rows), wide, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -33,12 +33,12 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
                 if share.max() > 0:
                     axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
             axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
-        places[0].annotate(_plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+        places[0].annotate(plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
                            fontsize=10, fontweight="bold", ha="left")  # fmt: skip
     return figure
 
 
-@_in_style
+@in_style
 def spectrograms(frames: Sequence[tuple[str, np.ndarray]], hop: float) -> Figure:
     """Log-mel features of clips, each (caption, (frames, bands)), a frame every `hop` seconds."""
     wide = min(3, len(frames))
@@ -51,7 +51,7 @@ def spectrograms(frames: Sequence[tuple[str, np.ndarray]], hop: float) -> Figure
         axes.set_visible(True)
         axes.imshow(values.T, origin="lower", aspect="auto", cmap="magma",
                     extent=(0, len(values) * hop, 0, values.shape[1]))  # fmt: skip
-        axes.set_title(_plain(caption), fontsize=9, fontweight="normal", loc="left")
+        axes.set_title(plain(caption), fontsize=9, fontweight="normal", loc="left")
         axes.grid(visible=False)
     figure.supxlabel("seconds", fontsize=9)
     figure.supylabel("mel band", fontsize=9)

@@ -170,8 +170,7 @@ def compare(outcome: Outcome, version: registry.Version, champion: registry.Vers
         if len(part) < FEWEST_ROWS:
             why = f"only {len(part)} of {len(unseen)} test rows are new to both, {FEWEST_ROWS} are needed"
             return replace(judged, why_not=why)
-        same_code = champion.tags.get("code_sha256") == isolation.code_sha256(pipeline)
-        other = isolation.score(champion.uri, same_code, part.data, part.rows)
+        other = isolation.score(champion.uri, champion.same_code(pipeline), part.data, part.rows)
         metric = pipeline.headline
         measures = other.measures if other.scores is None else pipeline.task.measures(other.scores, part)
         own = {name: values[outcome.counted][unseen] for name, values in outcome.models[NETWORK].measures.items()}

@@ -22,7 +22,7 @@ from pipelines.core.report import figures, html
 from pipelines.core.review import compatibility, promotion
 from pipelines.core.review.compatibility import Drift
 from pipelines.core.review.promotion import Decision
-from pipelines.core.review.verdict import _flags, _headlines, _ladder, _sections, _tables, verdict
+from pipelines.core.review.verdict import flags, headlines, ladder, sections, tables, verdict
 from pipelines.core.serving.model import learnt
 from pipelines.core.store import isolation, manifest, registry, tags, tracking
 from pipelines.core.training import device
@@ -66,7 +66,7 @@ def begin(
             "settings_sha256": settings_sha256(settings),
         }
     )
-    tracking.log_params(_flags(settings) | asdict(machine) | device.versions())
+    tracking.log_params(flags(settings) | asdict(machine) | device.versions())
     tracking.log_params({"data_sha256": data_sha256, "split": splits.rule, "git_commit": tracking.git_commit()})
     for side, sha256 in sides.items():
         tracking.log_dataset(origin.name, side, sha256, str(origin.path or "demo"))
@@ -139,11 +139,11 @@ def finish(
     title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
     gates = ("checks against baselines", promotion.frame(decision.gates))
     _log([gates])
-    publish(outcome, title, paragraphs, _headlines(outcome, decision), [gates, *items])
+    publish(outcome, title, paragraphs, headlines(outcome, decision), [gates, *items])
     written = {tags.DECISION: decision.kind, tags.REASON: decision.reason, tags.DECIDED_BY: "rule"}
     written |= decision.comparison.tags() if decision.comparison else {}
     tracking.set_tags(written)
-    description = "\n\n".join([*paragraphs, *_tables(outcome, decision)])
+    description = "\n\n".join([*paragraphs, *tables(outcome, decision)])
     registry.tag_version(version, written, description)
     tracking.rename(run_id, title, description)
     return title
@@ -160,7 +160,7 @@ def publish(
     metric = outcome.pipeline.headline
     bars = ("headline", figures.headline_bars(headlines, metric.name, metric.higher))
     _log([bars])
-    tracking.log_text("report.html", html.render(title, "\n\n".join(paragraphs), _sections(outcome, [bars, *items])))
+    tracking.log_text("report.html", html.render(title, "\n\n".join(paragraphs), sections(outcome, [bars, *items])))
 
 
 def _log(items: Sequence[tuple[str, Any]]) -> None:
@@ -174,7 +174,7 @@ def announce(outcome: Outcome, decision: Decision, version: registry.Version, ti
     own = outcome.resampled.interval(NETWORK, headline.name)
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
-    console.print(f"{headline.name}: network {own}; " + _ladder(outcome), highlight=False)
+    console.print(f"{headline.name}: network {own}; " + ladder(outcome), highlight=False)
     console.print(
         f"Registered as version {version.number} of {version.name}. {report}", soft_wrap=True, highlight=False
     )

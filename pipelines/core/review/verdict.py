@@ -18,7 +18,7 @@ from pipelines.core.store import registry
 from pipelines.core.training.trial import NETWORK, Outcome
 
 
-def _flags(settings: Settings) -> dict[str, Any]:
+def flags(settings: Settings) -> dict[str, Any]:
     """The settings under the names of their flags."""
     return {name.rstrip("_"): value for name, value in asdict(settings).items()}
 
@@ -51,14 +51,14 @@ def earlier_evaluations(looks: int) -> str:
     return f"This test set was used in {looks} earlier run{'s'[: looks > 1]}."
 
 
-def _tables(outcome: Outcome, decision: Decision) -> list[str]:
+def tables(outcome: Outcome, decision: Decision) -> list[str]:
     """The headline of every model and the gates in Markdown, for the description, where no figure can stand."""
-    rows = [f"| {model} | {interval} |" for model, interval in _headlines(outcome, decision).items()]
+    rows = [f"| {model} | {interval} |" for model, interval in headlines(outcome, decision).items()]
     ladder = "\n".join([f"| | {outcome.pipeline.headline.name} |", "|---|---|", *rows])
     return [ladder, "\n".join(f"- Check: {gate}" for gate in decision.gates)]
 
 
-def _headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
+def headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
     """The headline's interval of the network, of the champion where it was compared, and of each baseline."""
     name = outcome.pipeline.headline.name
     found = {NETWORK: outcome.resampled.interval(NETWORK, name)}
@@ -67,26 +67,25 @@ def _headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
     return found | {model: outcome.resampled.interval(model, name) for model in outcome.baseline_names}
 
 
-def _ladder(outcome: Outcome) -> str:
+def ladder(outcome: Outcome) -> str:
+    """The headline figure of each baseline, in a line."""
     name = outcome.pipeline.headline.name
     return ", ".join(f"{model} {outcome.resampled.values[model, name]:.3f}" for model in outcome.baseline_names)
 
 
-def _sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[html.Section]:
+def sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[html.Section]:
     """The report in reading order: what was measured, then data and settings, folded."""
-    shown = [
-        html.Section(name.capitalize(), [html.Exhibit(item)]) for name, item in items if not isinstance(item, bytes)
-    ]
+    shown = [html.Section(name.capitalize(), [item]) for name, item in items if not isinstance(item, bytes)]
     sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
     for code, name in enumerate(outcome.pipeline.task.classes(outcome.facts)):
         labels = outcome.data.records["label"].to_numpy()
         data[name] = [int((labels[rows] == code).sum()) for rows in sides.values()]
-    notes = [html.Exhibit(note) for note in dict.fromkeys([*outcome.data.notes, *outcome.facts.notes])]
-    settings = pd.DataFrame(_flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
+    notes = dict.fromkeys([*outcome.data.notes, *outcome.facts.notes])
+    settings = pd.DataFrame(flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
     return [
         *shown,
-        html.Section("Data", [html.Exhibit(data), *notes]),
-        html.Section("Settings", [html.Exhibit(settings), html.Exhibit(cost)], folded=True),
+        html.Section("Data", [data, *notes]),
+        html.Section("Settings", [settings, cost], folded=True),
     ]

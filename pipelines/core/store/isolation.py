@@ -196,7 +196,7 @@ def _outdated(uri: str) -> InputError:
 
 
 def _version(uri: str) -> str:
-    """The version in words, "version 2 of fraud" for models:/fraud/2."""
+    """The version in words, "version 2 of NAME" for models:/NAME/2."""
     name, _, number = uri.removeprefix("models:/").rpartition("/")
     return f"version {number} of {name}" if uri.startswith("models:/") else f"the version at {uri}"
 

@@ -51,6 +51,10 @@ class Version:
     def uri(self) -> str:
         return f"models:/{self.name}/{self.number}"
 
+    def same_code(self, pipeline: Pipeline) -> bool:
+        """Whether the code that the version carries decides about scores as today's does."""
+        return self.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+
     @staticmethod
     def of(found: ModelVersion) -> Version:
         return Version(found.name, int(found.version), found.run_id or "", dict(found.tags), found.creation_timestamp)
@@ -143,7 +147,9 @@ def model_name(pipeline: Pipeline, name: str = "", origin: Origin | None = None)
     wanted = registered_name(pipeline, pipeline.settings(name=name), origin)
     if _exists(wanted):
         return wanted
-    found = mlflow.MlflowClient().search_registered_models(f"tags.pipeline = '{pipeline.name}'", max_results=1000)
+    found = mlflow.MlflowClient().search_registered_models(
+        f"tags.{tags.PIPELINE} = '{pipeline.name}'", max_results=1000
+    )
     own = sorted(model.name for model in found)
     if len(own) == 1 and not name:
         return own[0]
@@ -235,7 +241,7 @@ def _no_version(name: str, which: str) -> str:
     if not _exists(name):
         listed = ", ".join(sorted(model.name for model in client.search_registered_models(max_results=1000)))
         return f"There is no registered model {name}. Registered models: {listed or 'none'}."
-    own = client.get_registered_model(name).tags.get("pipeline", "")
+    own = client.get_registered_model(name).tags.get(tags.PIPELINE, "")
     existing = versions(name)
     if not existing:
         return f"The registered model {name} has no versions: {_training(own or 'PIPELINE', name)}."

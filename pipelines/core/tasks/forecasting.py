@@ -1,4 +1,4 @@
-"""What forecasts are worth: tests of their losses over time, and scores of quantiles."""
+"""Forecasts: tests of their losses over time, and scores of quantiles."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def _keep_freed_memory() -> None:
     """Let batches reuse the memory of those before them, instead of faulting each page in anew.
 
     Once its first generator data set is made, TensorFlow makes glibc return freed memory at once. Training on a
-    CPU then spends up to a quarter of its time in the kernel (speech commands: 12 times the page faults).
+    CPU then spends up to a quarter of its time in the kernel (12 times the page faults were measured).
     """
     import tensorflow as tf
 
