@@ -5,8 +5,9 @@ demo's rows are then written as the files that people have (payments and prices 
 once and ten times under other names, and predicted by a process of its own each: it reads, joins the history, scores
 and writes. Seconds do not count the start of the process; the peak of its memory counts all that it ever held.
 
-Promised: memory does not grow with the number of files, and by at most 200 bytes a row with that of a table; time grows
-in proportion; 50,000 payments a second on two cores. Measure on a machine that does nothing else.
+Promised: memory does not grow with the number of files, and by at most 200 bytes a row with the rows
+that are read of a table; time grows in proportion; 50,000 payments a second on two cores. Measure on a machine that
+does nothing else.
 """
 
 import json
@@ -139,7 +140,14 @@ def measured(name: str, folder: Path) -> pd.DataFrame:
             place.mkdir()
             DATA[name](place, times)
         files = {key: str(place / file) for key, file in FILES[name].items()}
-        asked = {"uri": uri, "data": name, "name": name, "number": 1, "out": str(place / "told.csv"), "history": ""}
+        asked = {
+            "uri": uri,
+            "data": name,
+            "name": name,
+            "number": 1,
+            "out": str(place / "out.csv"),
+            "history": "",
+        }
         found.append(json.loads(child("-c", MEASURED, json.dumps(asked | files), folder=folder)))
     return pd.DataFrame(found, index=pd.Index(TIMES, name="times"))
 
@@ -147,15 +155,15 @@ def measured(name: str, folder: Path) -> pd.DataFrame:
 def broken(name: str, found: pd.DataFrame) -> list[str]:
     """The promises that the figures do not keep, each in a sentence."""
     small, large = (found.loc[times] for times in TIMES)
-    more, told = (large["rows"] - small["rows"]) * READ.get(name, 1), []
+    more, faults = (large["rows"] - small["rows"]) * READ.get(name, 1), []
     grown, promised = large["peak"] - small["peak"], BYTES[name] * more + SLACK
     if grown > promised:
-        told.append(f"{name}: {grown / 2**20:,.0f} MiB more memory, {promised / 2**20:,.0f} are promised.")
+        faults.append(f"{name}: {grown / 2**20:,.0f} MiB more memory, {promised / 2**20:,.0f} are promised.")
     if large["seconds"] > PROPORTION * small["seconds"] * large["rows"] / small["rows"]:
-        told.append(f"{name}: time grows faster than the data, {small['seconds']:.1f} to {large['seconds']:.1f} s.")
+        faults.append(f"{name}: time grows faster than the data, {small['seconds']:.1f} to {large['seconds']:.1f} s.")
     if large["rows"] / large["seconds"] < RATE.get(name, 0):
-        told.append(f"{name}: {large['rows'] / large['seconds']:,.0f} rows a second, {RATE[name]:,} are promised.")
-    return told
+        faults.append(f"{name}: {large['rows'] / large['seconds']:,.0f} rows a second, {RATE[name]:,} are promised.")
+    return faults
 
 
 def main(options: Options) -> int:

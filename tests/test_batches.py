@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.core.data.arrays import Part
-from pipelines.core.tasks.task import Task
 from pipelines.core.training.batches import Batches, predict, prediction_batch_size
 from pipelines.core.training.scoring import score, score_baseline
 from tests.builders import part
@@ -120,22 +119,16 @@ def test_batches_for_prediction_shrink_as_rows_grow(shape):
 # ------------------------------------------------------------------------------------------------------------ scoring
 
 
-class Doubling(Task):
+class Doubling:
     """Scores are twice the outputs; measures are of the row's label, its record and its score."""
 
-    kind = "quantity"
+    batch = None
 
     def scores(self, outputs, facts):
         return facts * outputs.astype(np.float64)
 
     def measures(self, scores, part):
         return {"error": scores - part.labels, "day": part.frame["day"].to_numpy(), "both": np.stack([scores] * 2, 1)}
-
-    def metrics(self, facts):
-        return {}
-
-    def decide(self, outputs, facts, part):
-        raise NotImplementedError
 
 
 @given(st.integers(1, 40), st.integers(1, 50))

@@ -1,4 +1,4 @@
-"""What pipelines with classes share, on scores whose worth is known."""
+"""What pipelines with classes share, on scores whose figures are known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from toys.blobs.task import Blobs
 
 from pipelines.core.contract import Settings
 from pipelines.core.data.arrays import Part
@@ -78,14 +79,8 @@ class Facts:
     threshold: float | None = None
 
 
-class Task(classification.Classification):
+class Task(Blobs):
     """Three classes, or two, and a threshold that is the mean of the calibrated scores."""
-
-    def metrics(self, facts):
-        return {}
-
-    def decide(self, outputs, facts, part):
-        raise NotImplementedError
 
     def thresholds(self, scores, part, settings, facts):
         return replace(facts, threshold=float(scores.mean()))

@@ -3,19 +3,17 @@
 import shutil
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pandas as pd
 import pytest
 from toys import blobs
 from toys.blobs import PIPELINE
 
 from pipelines.core.contract import InputError
-from pipelines.core.data.dataset import Dataset
 from pipelines.core.store import isolation
+from tests.builders import dataset
 
 slow = pytest.mark.slow  # each starts a process that imports MLflow
 ROOT = Path(__file__).parents[1]
@@ -59,11 +57,6 @@ def need(model):
 def stop(model):
     raise KeyboardInterrupt
 """
-
-
-@dataclass(frozen=True)
-class About:
-    """Nothing is known about these data."""
 
 
 @pytest.fixture
@@ -120,7 +113,7 @@ def test_a_module_that_a_version_needs_is_named_wherever_it_is_imported(tiny, mo
     [(True, "load"), (True, ""), pytest.param(False, "load", marks=slow), (False, "")],
 )
 def test_a_module_that_scoring_needs_is_named_alike(tiny, monkeypatch, same_code, lacks):
-    data = Dataset(pd.DataFrame({"a": [5.0, 6.0]}), About(), ("a",))
+    data = dataset({"a": [5.0, 6.0]}, ("a",))
     monkeypatch.setenv("TINY_LACKS", lacks)
     with pytest.raises(InputError) as refused:
         isolation.score(tiny, same_code, data, np.array([1]))
@@ -178,7 +171,7 @@ def test_the_digest_covers_the_rooms_and_the_files_of_the_domain_that_decide_abo
         if isolation.code_sha256(PIPELINE) != before:
             changed.add(path.relative_to(folder).as_posix())
         path.write_text(text)
-    deciding = [path for room in DECIDE for path in ([core / room] if "." in room else (core / room).rglob("*.py"))]
+    deciding = [path for room in DECIDE for path in (core / room).rglob("*.py")]
     deciding += set((folder / "toys" / "blobs").rglob("*.py")) - {folder / "toys" / "blobs" / "report.py"}
     assert changed == {path.relative_to(folder).as_posix() for path in deciding}
     assert "pipelines/core/evaluation/calibration.py" in changed

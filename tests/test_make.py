@@ -117,7 +117,7 @@ def test_a_target_runs_its_command(ready, arguments, commands):
 
 def test_lint_checks_style_types_and_imports(ready):
     lines = make(ready, "lint").stdout.splitlines()
-    assert [line.split()[1] for line in lines[:3]] == ["ruff", "ruff", "mypy"]
+    assert [line.strip() for line in lines[:3]] == ["-m ruff check .", "-m ruff format --check .", "-m mypy"]
     assert "lint_imports" in lines[3]
 
 

@@ -133,6 +133,20 @@ def test_days_after_the_history_are_asked_for_with_it(market, tmp_path):
     assert_inputs_are_those_of_the_whole(request, facts, data)
 
 
+def test_a_file_without_a_ticker_and_its_history_are_of_the_known_ticker_that_its_name_gives(market, tmp_path):
+    _, table, facts, _ = market
+    column = next(column for column in table if column.lower() == "ticker")
+    known = facts.tickers[-1]
+    own = table[table[column] == known].drop(columns=column)
+    recent = own["date"] >= own["date"].sort_values().iloc[-30]
+    own[~recent].to_csv(tmp_path / "old.csv", index=False)
+    for name, ticker in {known: known, "june": ""}.items():
+        own[recent].to_csv(tmp_path / f"{name}.csv", index=False)
+        (request,) = asked(STOCKS, tmp_path / f"{name}.csv", facts, tmp_path / "old.csv")
+        assert len(request.rows) == 30
+        assert set(request.data.records["ticker"]) == {ticker}
+
+
 def test_a_last_day_without_a_price_is_at_fault_and_the_day_before_is_answered(market, tmp_path):
     _, table, facts, _ = market
     spoilt = table.copy()

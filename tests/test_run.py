@@ -23,8 +23,8 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.p
 SETTINGS = Settings(epochs=5, learning_rate=0.02, batch_size=128)
 
 
-def runs(client):
-    experiment = client.get_experiment_by_name("blobs")
+def runs(client, name="blobs"):
+    experiment = client.get_experiment_by_name(name)
     return client.search_runs([experiment.experiment_id]) if experiment else []
 
 
@@ -34,6 +34,18 @@ def table(path: Path, seed: int = 1, noise: bool = False) -> Path:
         frame["class"] = np.random.default_rng(0).integers(0, 2, len(frame))
     frame.to_csv(path, index=False)
     return path
+
+
+@pytest.mark.parametrize(
+    ("name", "counted"), [("assays", "measured_cells"), ("documents", "tags_found"), ("masks", "pixels_in_common")]
+)
+def test_tasks_of_other_kinds_run_from_data_to_verdict(store, name, counted):
+    """Several quantities, some missing; several tags; a class for each pixel, scored in batches."""
+    train.train(replace(discover("toys")[name], gates=()), SETTINGS)
+    (recorded,) = runs(store, name)
+    assert recorded.info.status == "FINISHED"
+    assert recorded.data.metrics[f"test/{counted}"] > 0
+    assert champions.current(f"{name}-demo").number == 1
 
 
 def test_a_run_holds_what_a_reviewer_needs_and_the_first_to_pass_its_gates_is_champion(store):

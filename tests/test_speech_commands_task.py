@@ -20,16 +20,22 @@ COMMANDS = [0, 1]  # of three classes, the last of which is silence
 FACTS = Facts(("no", "yes", "_silence_"), RATE, SAMPLES)
 
 
+def part_of(labels: np.ndarray) -> Part:
+    data = Dataset(pd.DataFrame({"label": labels}), About(FACTS.classes, RATE, SAMPLES), ("label",))
+    return Part(data, np.arange(len(labels)), Encoded({}, {"label": labels}))
+
+
 # --------------------------------------------------------------------------------------------------------------- clips
 
 
 def test_silence_is_never_accepted_nor_a_word_that_is_not_sure():
     outputs = np.array([[0.9, 0.05, 0.05], [0.6, 0.3, 0.1], [0.0, 0.05, 0.95]], np.float32)
-    table = TASK.decide(outputs, replace(FACTS, sure=0.8), None)
+    part = part_of(np.array([0, 0, 2]))
+    table = TASK.decide(outputs, replace(FACTS, sure=0.8), part)
     assert table["word"].tolist() == ["no", "no", "_silence_"]
     assert table["accepted"].tolist() == [True, False, False]
     assert table["probability"].to_numpy() == pytest.approx([0.9, 0.6, 0.95])
-    assert not TASK.decide(outputs, FACTS, None)["accepted"].any(), "before the threshold is learnt"
+    assert not TASK.decide(outputs, FACTS, part)["accepted"].any(), "before the threshold is learnt"
 
 
 def test_the_threshold_counts_a_word_recognised_in_silence_as_wrong():
@@ -37,8 +43,7 @@ def test_the_threshold_counts_a_word_recognised_in_silence_as_wrong():
     outputs = np.full((600, 3), 0.02)
     outputs[np.arange(600), labels] = 0.96
     outputs[400:440] = (0.7, 0.2, 0.1)  # silence taken for a word, less surely than true words
-    data = Dataset(pd.DataFrame({"label": labels}), About(FACTS.classes, RATE, SAMPLES), ("label",))
-    part = Part(data, np.arange(600), Encoded({}, {"label": labels}))
+    part = part_of(labels)
     outputs = outputs.astype(np.float32)
     learnt = TASK.calibrate(lambda _: outputs, part, Settings(wanted_error=0.02), FACTS)
     assert learnt.calibration is not None

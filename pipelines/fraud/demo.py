@@ -5,11 +5,11 @@ terminals on a plane, a spending profile for each customer, kinds of fraud that 
 generator is our own, and adds what single payments hide: shops that a customer keeps returning to, shopping trips,
 journeys, tiny payments online, and frauds that come in sequences. Each of these frauds has lawful twins:
 
-- `stolen number`: the payment itself tells. It is online, dearer than most, often abroad and at night. A dear purchase
+- `stolen number`: the payment shows it. It is online, dearer than most, often abroad and at night. A dear purchase
   or a journey looks alike.
-- `skimmed terminal`: the terminal's recent past tells. For two to four weeks part of its payments are frauds that look
+- `skimmed terminal`: the terminal's past shows it. For two to four weeks part of its payments are frauds that look
   like any other, and now and then copied cards are tried there within minutes of one another.
-- `taken over`: the customer's own habits tell. Tiny payments test the card, then amounts beyond this customer's usual
+- `taken over`: the customer's habits show it. Tiny payments test the card, then amounts beyond this customer's usual
   ones follow within minutes at terminals of no habit. Parking paid online before a shopping trip looks alike.
 
 The constants were set once, before any network was trained on the data.

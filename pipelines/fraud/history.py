@@ -54,7 +54,7 @@ weeks. Without a bound, only a quarter of the Handbook's payments would remain a
 
 
 class Payments:
-    """The columns by which payments are judged, computed as they are gathered; NaN where there is nothing to tell.
+    """The columns by which payments are judged, computed as they are gathered; NaN where undefined.
 
     Attributes:
         names: of the columns.
@@ -212,7 +212,7 @@ def _codes(column: pd.Series, values: Sequence[str]) -> np.ndarray:
     return place.astype(np.int32)[code]
 
 
-# What an entity did before each of some events: (name, (k,)), NaN where there is nothing to tell.
+# What an entity did before each of some events: (name, (k,)), NaN where undefined.
 
 
 def _visits(past: Past) -> Iterator[tuple[str, np.ndarray]]:

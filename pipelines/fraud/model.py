@@ -7,8 +7,8 @@ Frauds begin and end at sharp edges (an amount, a number of days since a termina
 this size finds in a standardised column, and a smooth share of the risk is lost where a column is only cut into bins.
 Each number therefore enters twice: standardised, and as the edges that it has passed (binning at the thresholds of a
 decision tree: Gorishniy, Rubachev and Babenko (2022), On embeddings for numerical features in tabular deep learning).
-With some thousand frauds to learn from, needless inputs cost more than they tell: an edge must show its worth, and a
-column without an edge is left out.
+With some thousand frauds to learn from, uninformative inputs do harm: an edge is kept only if its likelihood-ratio
+statistic reaches EVIDENCE, and a column without an edge is left out.
 The first layer multiplies what it finds by gates (Dauphin, Fan, Auli and Grangier (2017), Language modeling with gated
 convolutional networks), because frauds show in conjunctions: online and dear and at night. The encoding is part of the
 network.
@@ -43,11 +43,11 @@ def adapt(facts: Facts, settings: Settings, x: Mapping[str, np.ndarray], y: np.n
     """The facts with the `encoding` that some training payments teach; arguments as for `build`."""
     values = ops.convert_to_numpy(_columns(x, facts))
     edges = _edges(values, y, settings.bins)
-    telling = [place for place, found in enumerate(edges) if len(found)] or list(range(len(edges)))
-    missing = np.flatnonzero(np.isnan(values[:, telling]).any(axis=0))
+    informative = [place for place, found in enumerate(edges) if len(found)] or list(range(len(edges)))
+    missing = np.flatnonzero(np.isnan(values[:, informative]).any(axis=0))
     encoding = Encoding(
-        columns=tuple(telling),
-        edges=tuple(tuple(edges[place].tolist()) for place in telling),
+        columns=tuple(informative),
+        edges=tuple(tuple(edges[place].tolist()) for place in informative),
         missing=tuple(missing.tolist()),
         sizes=tuple(min(16, len(seen)) for seen in facts.categorical.values()),
     )
@@ -67,9 +67,9 @@ def build(facts: Facts, settings: Settings, x: Mapping[str, np.ndarray], y: np.n
     assert encoding is not None
     inputs = {PAYMENT: keras.Input(x[PAYMENT].shape[1:], name=PAYMENT)}
     inputs |= {entity: keras.Input((STEPS, len(CHANNELS)), name=entity) for entity in entities}
-    telling = np.array(encoding.columns)
-    columns = ops.take(_columns(inputs, facts), telling, axis=1)
-    values = ops.convert_to_numpy(_columns(x, facts))[:, telling]
+    informative = np.array(encoding.columns)
+    columns = ops.take(_columns(inputs, facts), informative, axis=1)
+    values = ops.convert_to_numpy(_columns(x, facts))[:, informative]
     edges = [np.array(thresholds) for thresholds in encoding.edges]
     parts = [_standardised(columns, values), _passed(columns, edges), _missing(columns, encoding.missing)]
     if facts.categorical:
@@ -94,9 +94,14 @@ def _columns(inputs: Mapping[str, KerasTensor | np.ndarray], facts: Facts) -> Ke
     return ops.concatenate([inputs[PAYMENT], *latest], axis=1)
 
 
+def signed_log(values: np.ndarray) -> np.ndarray:
+    """Logarithm of 1 + the size of each value, with the value's sign."""
+    return np.sign(values) * np.log1p(np.abs(values))
+
+
 def _standardised(columns: KerasTensor, values: np.ndarray) -> KerasTensor:
     """Signed logarithms of the columns, with mean 0 and deviation 1 among the `values`; 0 where missing."""
-    known = np.ma.masked_invalid(np.sign(values) * np.log1p(np.abs(values)))
+    known = np.ma.masked_invalid(signed_log(values))
     mean, variance = known.mean(axis=0).filled(0), known.var(axis=0).filled(1)
     scale = layers.Normalization(mean=mean, variance=variance, dtype="float32")
     scaled = scale(ops.sign(columns) * ops.log1p(ops.abs(columns)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +19,16 @@ from pipelines.core.evaluation import calibration
 from pipelines.core.evaluation.bootstrap import Interval, bootstrap
 from pipelines.core.evaluation.metrics import average_precision, brier, of_scores
 from pipelines.core.report import class_figures, figures
+from pipelines.core.tasks.classification import Predict, prevalence
 from pipelines.fraud import Settings
 from pipelines.fraud.data import Facts
 from pipelines.fraud.history import CATEGORIES, LATEST, PAYMENT
+from pipelines.fraud.model import signed_log
 from pipelines.fraud.reading import DAY, Roles
 from pipelines.fraud.task import CARD_PRECISION, TASK
 
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
-
-Predict = Callable[[Part], np.ndarray]
 
 LEGITIMATE = 150_000
 """Legitimate training payments that a baseline is fitted on; where there are more, each stands for several."""
@@ -43,8 +43,7 @@ PATIENCE = 20
 
 def baselines(facts: Facts, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Predict]]:
     """Pairs of name and predict, which gives one score a payment, float64 (n,), higher for the likelier fraud."""
-    rate = np.average(train.labels, weights=train.weights)
-    yield "prevalence", lambda part: np.full(len(part), rate)
+    yield "prevalence", prevalence(train, 2)
     if amount := facts.roles.amount:
         yield "amount_rule", lambda part: part.frame[amount].to_numpy(np.float64)
     rows, weights = _thinned(train, settings.seed)
@@ -66,7 +65,7 @@ def _thinned(train: Part, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def _logistic_regression(facts: Facts, sample: Part, weights: np.ndarray) -> Predict:
     """On the payment's columns, log-scaled and standardised, with a flag for what is missing, and its categories."""
     numbers = make_pipeline(
-        FunctionTransformer(_signed_log),
+        FunctionTransformer(signed_log),
         StandardScaler(),
         SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True),
     )
@@ -122,10 +121,6 @@ def _latest(history: Rows, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(pieces).reshape(len(rows), -1)
 
 
-def _signed_log(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.log1p(np.abs(values))
-
-
 # ------------------------------------------------------------------------------------------------------------- report
 
 FEWEST_FRAUDS = 10  # of different customers or terminals in a slice, below which its average precision says nothing
@@ -152,7 +147,7 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
         curve = calibration.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
         what = "cost of missed frauds and of alerts"
         yield "cost against threshold", class_figures.cost_against_threshold(curve, threshold, what)
-    raw = outcome.outputs.ravel()[outcome.counted]
+    raw = TASK.raw_scores(outcome.outputs)[outcome.counted]
     yield "reliability", class_figures.reliability(labels, raw, probability, weights)
     yield "brier", brier(labels, probability)(weights)
     yield "expected_calibration_error", calibration.expected_calibration_error(labels, probability, weights)

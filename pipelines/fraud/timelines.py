@@ -1,4 +1,4 @@
-"""Timelines: the events of each entity in order, and what lies behind any of them.
+"""Timelines: the events of each entity in order, and the past of any of them.
 
 Everything is kept by position in that order and found by bisection when it is asked for. What an event sees is strictly
 causal: the events that are strictly earlier than itself, so that events of the same time do not see one another; and
@@ -124,7 +124,7 @@ class Flagged:
 
 
 class Past:
-    """What lies behind the events at the positions `now` of a timeline; arrays are int64 (k,) unless stated otherwise.
+    """The past of the events at the positions `now` of a timeline; arrays are int64 (k,) unless stated otherwise.
 
     Attributes:
         time: microseconds.

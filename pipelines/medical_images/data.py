@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipelines.core.contract import Capabilities, InputError
 from pipelines.core.data.arrays import Encoded, Gathered, Rows
-from pipelines.core.data.dataset import Dataset, extended_classes, join, recoded
+from pipelines.core.data.dataset import Dataset, extended_classes, join, with_classes
 from pipelines.core.data.requests import Request
 from pipelines.core.data.splits import SHARES, Splits, draw_by_class
 from pipelines.core.evaluation.calibration import Calibration
@@ -134,7 +134,7 @@ def append(parts: Sequence[tuple[Path | None, Settings]]) -> Dataset[About]:
                 f"{path}: expected images of {first.size} pixels and {first.channels} channels, to join others. "
                 f"Received: {about.size} pixels and {about.channels} channels."
             )
-        records = _with_classes(data, classes).records
+        records = with_classes(data, classes).records
         records["image"] += begin
         if grouped and "group" not in records:
             records["group"] = records["id"]
@@ -144,15 +144,9 @@ def append(parts: Sequence[tuple[Path | None, Settings]]) -> Dataset[About]:
     return replace(join(reads), about=replace(first, classes=classes, pixels=pixels))
 
 
-def _with_classes(data: Dataset[About], classes: tuple[str, ...]) -> Dataset[About]:
-    """The data with `classes`, among which are all of its own, in that order."""
-    label = recoded(data.records["label"], data.about.classes, classes)
-    return replace(data, records=data.records.assign(label=label), about=replace(data.about, classes=classes))
-
-
 def adopt(data: Dataset[About], facts: Facts) -> Dataset[About]:
     """The data for a network that starts from another: the classes of that one first, in its order."""
-    return _with_classes(data, tuple(extended_classes(facts.classes, data.about.classes)))
+    return with_classes(data, extended_classes(facts.classes, data.about.classes))
 
 
 def describe(data: Dataset[About]) -> str:
@@ -249,7 +243,7 @@ def _measured(pixels: np.ndarray) -> np.ndarray:
 def parse(table: pd.DataFrame, facts: Facts) -> Dataset[About]:
     """A request as records: column `image` holds the bytes of image files of any known format, `id` may name them."""
     convert = partial(images.convert, size=facts.size, channels=facts.channels)
-    return Dataset(media_cache.requested(table, "image", "image", images.KIND, convert), _about(facts), KEY)
+    return Dataset(media_cache.requested(table, "image", "image", images.KIND, convert), _about(facts), ("id",))
 
 
 def _about(facts: Facts) -> About:

@@ -6,6 +6,7 @@ Each image is decoded once, fitted into a square and kept in a cache, from which
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -236,12 +237,13 @@ def _images(folder: Path, name: str, origin: str) -> np.ndarray:
 
 def _fitted(parts: Sequence[np.ndarray], folder: Path, size: int) -> np.memmap:
     """The images of all parts, one after the other, fitted once."""
-    path, channels = folder / f"images-{size}.npy", parts[0].shape[3]
+    path, channels = folder / f"images-{CACHE}-{size}.npy", parts[0].shape[3]
     if not path.exists():
-        draft, shape = path.with_suffix(".part"), (sum(map(len, parts)), size, size, channels)
-        whole = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
-        for row, image in enumerate(image for part in parts for image in part):
-            whole[row] = fitted(np.asarray(image), size, channels)
-        whole.flush()
-        draft.replace(path)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            draft, shape = Path(scratch, path.name), (sum(map(len, parts)), size, size, channels)
+            whole = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+            for row, image in enumerate(image for part in parts for image in part):
+                whole[row] = fitted(np.asarray(image), size, channels)
+            whole.flush()
+            draft.replace(path)
     return np.load(path, mmap_mode="r")

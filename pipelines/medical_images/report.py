@@ -11,9 +11,9 @@ from scipy.special import logit
 
 from pipelines.core.data.arrays import Gathered, Rows
 from pipelines.core.report import class_figures, figures, media_figures
-from pipelines.core.tasks.classification import as_scores, distribution
+from pipelines.core.tasks.classification import distribution
 from pipelines.medical_images.baselines import baselines
-from pipelines.medical_images.task import prediction_sets
+from pipelines.medical_images.task import TASK, prediction_sets
 
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
@@ -32,7 +32,7 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Figures, tables and numbers in reading order."""
     facts, settings, part = outcome.facts, outcome.settings, outcome.parts["test"]
     labels, names = part.labels, facts.classes
-    before = distribution(as_scores(outcome.outputs.astype(np.float64)))
+    before = distribution(TASK.raw_scores(outcome.outputs))
     after = distribution(outcome.scores)
     decided = after.argmax(axis=1)
 

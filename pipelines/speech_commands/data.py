@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipelines.core.contract import Capabilities, InputError
 from pipelines.core.data.arrays import Encoded, Gathered, Rows
-from pipelines.core.data.dataset import Dataset, extended_classes, recoded
+from pipelines.core.data.dataset import Dataset, extended_classes, with_classes
 from pipelines.core.data.requests import Request
 from pipelines.core.data.splits import SHARES, Splits, draw_by_class, halves
 from pipelines.core.evaluation.calibration import Calibration
@@ -234,9 +234,7 @@ def encode(data: Dataset[About], facts: Facts) -> Encoded:
 
 def adopt(data: Dataset[About], facts: Facts) -> Dataset[About]:
     """The data for a network that starts from another: its classes first, in its order."""
-    classes = extended_classes(facts.classes, data.about.classes)
-    label = recoded(data.records["label"], data.about.classes, classes)
-    return replace(data, records=data.records.assign(label=label), about=replace(data.about, classes=tuple(classes)))
+    return with_classes(data, extended_classes(facts.classes, data.about.classes))
 
 
 def drift_summary(data: Dataset[About], facts: Facts) -> pd.DataFrame:

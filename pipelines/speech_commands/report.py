@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +74,8 @@ def baselines(facts: Facts, settings: Settings, train: Part, validation: Part) -
 
 def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     """Figures, tables, numbers and files in reading order; see `Outcome`."""
-    facts, part, names = outcome.facts, outcome.parts["test"], outcome.facts.classes
-    before = task.TASK.probabilities(outcome.outputs, replace(facts, calibration=None))
+    part, names = outcome.parts["test"], outcome.facts.classes
+    before = distribution(task.TASK.raw_scores(outcome.outputs))
     after = distribution(outcome.scores)
 
     yield "confusion", class_figures.confusion(class_figures.confusion_matrix(part.labels, after), names)

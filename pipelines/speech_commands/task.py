@@ -59,7 +59,7 @@ class SpeechTask(Classification):
             return facts
         return replace(facts, detector=choose(score(network, facts, minutes), settings.false_accepts))
 
-    def decide(self, outputs: np.ndarray, facts: Facts, part: Part | None) -> pd.DataFrame:
+    def decide(self, outputs: np.ndarray, facts: Facts, part: Part) -> pd.DataFrame:
         """The likeliest `word` of each clip, its `probability`, and whether it is `accepted`."""
         probability = self.probabilities(outputs, facts)
         decided, surest = probability.argmax(axis=1), probability.max(axis=1)

@@ -50,7 +50,7 @@ def load(paths: Sequence[Path], named: Mapping[str, str], notes: list[str]) -> p
     """
     parts = {}
     for file in [file for path in paths for file in find_files(path, notes)]:
-        parts[file] = standardise(tables.load(file), file.name.partition(".")[0], file.name, named, notes)
+        parts[file] = standardise(tables.load(file), file_ticker(file), file.name, named, notes)
     notes[:] = dict.fromkeys(notes)  # what holds of all files is said once
     for column in (*PRICES, "volume"):
         missing = [file.name for file, part in parts.items() if column not in part]
@@ -59,23 +59,36 @@ def load(paths: Sequence[Path], named: Mapping[str, str], notes: list[str]) -> p
     return pd.concat(parts.values(), ignore_index=True, join="inner")
 
 
-def load_valid_rows(path: Path, features: Sequence[str], named: Mapping[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def load_valid_rows(
+    path: Path, features: Sequence[str], named: Mapping[str, str], ticker: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of one or more files with `time` and the features, about 70 bytes each, and the rows at fault.
+
+    Args:
+        path: a file, or a folder with a file for each ticker.
+        features: columns to keep.
+        named: columns by role, as flags name them.
+        ticker: of a single file without a column for it.
 
     Raises:
         InputError: for a column that is missing.
     """
     parts, faults = [], []
     for file in find_files(path, []):
-        ticker = file.name.partition(".")[0] if path.is_dir() else ""
+        of_file = file_ticker(file) if path.is_dir() else ticker
         for table in tables.chunks(file):
-            parse = partial(standardise, ticker=ticker, origin=file.name, named=named, notes=[])
+            parse = partial(standardise, ticker=of_file, origin=file.name, named=named, notes=[])
             raw, bad = tables.parse_valid_rows(parse, table, row_names(table, named))
             refuse_missing(raw, table, features, file.name)
             parts.append(raw[["time", *features]].astype({"ticker": "category"}))
             faults.append(bad)
     tickers = pd.api.types.union_categoricals([part.pop("ticker") for part in parts])
     return pd.concat(parts, ignore_index=True).assign(ticker=tickers), pd.concat(faults)
+
+
+def file_ticker(file: Path) -> str:
+    """The ticker of a file without a column for it: the file's name up to the first dot."""
+    return file.name.partition(".")[0]
 
 
 def find_files(path: Path, notes: list[str]) -> list[Path]:

@@ -258,10 +258,12 @@ def requests(path: Path | None, history: Path | None, facts: Facts, settings: Se
         data = read(None, settings)
         yield Request(data, np.flatnonzero(~data.records["ticker"].duplicated(keep="last")), notes=(LAST,))
         return
-    raw, faults = cleaning.load_valid_rows(path, facts.features, facts.named)
+    # A file of any other name, such as june.csv, is of a ticker that the network does not know; so is its history.
+    ticker = name if (name := cleaning.file_ticker(path)) in facts.tickers else ""
+    raw, faults = cleaning.load_valid_rows(path, facts.features, facts.named, ticker)
     notes: tuple[str, ...] = (LAST,)
     if history:
-        past, unreadable = cleaning.load_valid_rows(history, facts.features, facts.named)
+        past, unreadable = cleaning.load_valid_rows(history, facts.features, facts.named, ticker)
         end = past["time"].max()
         raw = pd.concat([past, raw])
         raw = raw[(raw["time"] > end) | ~raw.duplicated(["ticker", "time"])]

@@ -97,11 +97,11 @@ def sharpe(returns: np.ndarray) -> np.ndarray:
     return np.divide(returns.mean(axis=0), deviation, out=np.zeros_like(deviation), where=deviation > 0) * np.sqrt(YEAR)
 
 
-def sharpe_intervals(returns: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+def sharpe_intervals(returns: pd.DataFrame) -> pd.DataFrame:
     """Each column's Sharpe ratio, and it less that of EQUAL, with 95 % intervals from a stationary bootstrap."""
     from arch.bootstrap import StationaryBootstrap
 
-    drawn = StationaryBootstrap(BLOCK, returns.to_numpy(), seed=seed).apply(sharpe, DRAWS)
+    drawn = StationaryBootstrap(BLOCK, returns.to_numpy(), seed=0).apply(sharpe, DRAWS)
     value, equal = sharpe(returns.to_numpy()), [returns.columns.get_loc(EQUAL)]
     columns = {}
     for name, values, draws in (

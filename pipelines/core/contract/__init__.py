@@ -6,6 +6,7 @@
     task.py       TASK, a `core.tasks.task.Task`: scores, measures, metrics, calibration, decisions
     report.py     baselines, report; optionally deficit and remarks
     demo.py       the embedded data
+    commands.py   COMMANDS, the domain's own, if there are any
     sources.py    SOURCES, the public data sets, if there are any
     README.md     the model card
 

@@ -109,6 +109,13 @@ def recoded(labels: pd.Series, before: Sequence[str], after: Sequence[str]) -> n
     return np.array([*map(list(after).index, before), -1], np.int64)[labels]
 
 
+def with_classes(data: Dataset[Any], classes: Sequence[str]) -> Dataset[Any]:
+    """The data with `classes` instead of `about.classes`, all of which are among them."""
+    label = recoded(data.records["label"], data.about.classes, classes)
+    about = replace(data.about, classes=tuple(classes))
+    return replace(data, records=data.records.assign(label=label), about=about)
+
+
 def extended_classes(before: Sequence[str], now: Sequence[str]) -> list[str]:
     """The classes of a network that starts from another: those known `before` in their order, then the new ones.
 

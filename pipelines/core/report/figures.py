@@ -207,15 +207,13 @@ def bars(frame: pd.DataFrame, title: str, y: str) -> Figure:
 
 
 @in_style
-def histograms(
-    found: Mapping[str, np.ndarray], edges: Sequence[float], title: str, x: str, y: str, expected: float = 1
-) -> Figure:
-    """A histogram for each name side by side, (bins,) over the edges (bins + 1,), and a line at what is expected."""
+def histograms(found: Mapping[str, np.ndarray], edges: Sequence[float], title: str, x: str, y: str) -> Figure:
+    """A histogram for each name side by side, (bins,) over the edges (bins + 1,), and a line at 1."""
     figure = Figure(figsize=(9, 3.2))
     figure.suptitle(plain(title, 100), x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     for (name, heights), axes in zip(found.items(), figure.subplots(1, len(found), sharey=True), strict=True):
         axes.bar(edges[:-1], heights, np.diff(edges), align="edge", color=NETWORK, alpha=0.35, edgecolor=NETWORK)
-        axes.axhline(expected, color=INK, linewidth=1.2, linestyle="--")
+        axes.axhline(1, color=INK, linewidth=1.2, linestyle="--")
         axes.set_title(plain(name), fontsize=10, fontweight="normal")
         axes.set(xlabel=plain(x), xlim=(edges[0], edges[-1]))
         axes.grid(visible=False, axis="x")

@@ -30,8 +30,12 @@ class Classification(Task):
 
     def scores(self, outputs: Outputs, facts: Any) -> np.ndarray:
         """Probabilities, float64, (n,) of the second of two classes, else (n, classes); calibrated once learnt."""
-        probability = as_scores(outputs.astype(np.float64))
-        return calibration.apply(facts.calibration, probability) if facts.calibration else probability
+        raw = self.raw_scores(outputs)
+        return calibration.apply(facts.calibration, raw) if facts.calibration else raw
+
+    def raw_scores(self, outputs: Outputs) -> np.ndarray:
+        """The scores before calibration, float64."""
+        return as_scores(outputs.astype(np.float64))
 
     def probabilities(self, outputs: Outputs, facts: Any) -> np.ndarray:
         """Probabilities of every class, float64 (n, classes)."""
@@ -44,8 +48,8 @@ class Classification(Task):
     def calibrate(self, predict: Callable[[Part], Outputs], part: Part, settings: Any, facts: Any) -> Any:
         """The facts with `calibration`, and with what `thresholds` sets."""
         outputs = predict(part)
-        raw = as_scores(outputs.astype(np.float64))
-        facts = replace(facts, calibration=calibration.learn(raw, part.labels, part.weights))
+        learnt = calibration.learn(self.raw_scores(outputs), part.labels, part.weights)
+        facts = replace(facts, calibration=learnt)
         return self.thresholds(self.scores(outputs, facts), part, settings, facts)
 
     def thresholds(self, scores: np.ndarray, part: Part, settings: Any, facts: Any) -> Any:
@@ -67,8 +71,8 @@ def distribution(scores: np.ndarray) -> np.ndarray:
 
 
 def prevalence(train: Part, classes: int) -> Predict:
-    """Predict for every record the shares of the classes in training."""
-    counts = np.bincount(train.labels, minlength=classes)
+    """Predict for every record the weighted shares of the classes in training."""
+    counts = np.bincount(train.labels, train.weights, minlength=classes)
     shares = as_scores((counts / counts.sum())[None])
     return lambda part: np.repeat(shares, len(part), axis=0)
 

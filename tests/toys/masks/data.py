@@ -72,5 +72,6 @@ def columns(facts):
 
 
 CAPABILITIES = Capabilities(
-    drift_summary=lambda data, facts: pd.DataFrame({"brightness": [image.mean() for image in data.records["image"]]})
+    example=lambda data, facts: data.records[["image"]],
+    drift_summary=lambda data, facts: pd.DataFrame({"brightness": [image.mean() for image in data.records["image"]]}),
 )
