@@ -242,7 +242,7 @@ def direction(outcome: Outcome) -> pd.DataFrame:
 def _resampled(outcome: Outcome, metrics: Mapping[str, Metric], models: Mapping[str, Measures]) -> Bootstrap:
     """The metrics of each model's measures on the headline rows, over resampled blocks of days."""
     part = outcome.headline
-    return bootstrap(metrics, models, part.weights, {name: part.frame[name] for name in outcome.splits.clusters})
+    return bootstrap(metrics, models, part.weights, outcome.splits.clusters_of(part))
 
 
 def _realised(outcome: Outcome) -> Figure:

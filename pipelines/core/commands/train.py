@@ -46,6 +46,10 @@ def train(pipeline: Pipeline, settings: Settings) -> Outcome:
     facts = pipeline.data.learn(data.take(splits.train), settings)
     classes = pipeline.task.classes(facts)
     splits = leakage.refuse_leaks(data, splits, classes, facts.features, settings.allow_column)
+    if inspect := pipeline.data.CAPABILITIES.inspect:
+        splits = inspect(data, splits, facts, settings)
+    for warning in splits.warnings:
+        print(f"WARNING: {warning}")
 
     with tracking.run(pipeline, origin.name) as run_id:
         record.begin(pipeline, settings, machine, context.origins, data, splits)

@@ -125,8 +125,8 @@ class ReportModule(Protocol):
     ) -> Iterable[tuple[str, Callable[[Part], np.ndarray]]]:
         """Pairs of name and predict, from trivial to strong; predict(part) gives scores as `TASK.scores` does."""
 
-    def report(self, outcome: Any) -> Iterable[tuple[str, Any]]:
-        """Pairs of name and item in reading order: a number, a figure, a table, or the bytes of a file."""
+    def report(self, outcome: Any) -> Iterable[tuple[Any, ...]]:
+        """Items in reading order, see `report.items.Item`: (name, number, figure, table or bytes, caption)."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,9 @@ class Capabilities:
             default the features.
         augmentation: (train, settings) -> augment(x, y, rng), which changes a training batch.
         fixed: names of facts that all data of a model share, such as the size of its images.
+        inspect: (data, splits, facts, settings) -> the splits after the domain's own checks for leaks: without training
+            and validation records that copy one of a later side, with `copies` and `warnings` added. It raises
+            InputError for a leak that would make the figures worthless. `facts` are those of the training records.
     """
 
     history: History | None = None
@@ -171,6 +174,7 @@ class Capabilities:
     drift_summary: Callable[[Dataset[Any], Any], pd.DataFrame] | None = None
     augmentation: Callable[[Part, Any], Callable[..., Any]] | None = None
     fixed: tuple[str, ...] = ()
+    inspect: Callable[[Dataset[Any], Splits, Any, Any], Splits] | None = None
 
 
 REQUIRED: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from pipelines.core.data.arrays import Part
 
 
 @dataclass
@@ -23,6 +26,9 @@ class Splits:
         left_out: how many records were left out of all sides, by reason.
         headline: whether the headline metric counts each record of the dataset, bool (n,); all by default.
         clusters: columns of the records whose equal values belong together, by which intervals are resampled.
+        copies: int64 (n,) of the dataset, equal for records that are copies of one another; None where none are known.
+        warnings: sentences of checks that did not refuse the data, for the verdict: what was seen, in which column or
+            records, and how to go on.
     """
 
     train: np.ndarray
@@ -32,6 +38,8 @@ class Splits:
     left_out: dict[str, int] = field(default_factory=dict)
     headline: np.ndarray | None = None
     clusters: tuple[str, ...] = ()
+    copies: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
     def sides(self) -> dict[str, np.ndarray]:
         """Row numbers by side."""
@@ -45,6 +53,27 @@ class Splits:
     def counted(self) -> np.ndarray:
         """Which test rows the headline counts, bool, shape (test,)."""
         return self.test >= 0 if self.headline is None else self.headline[self.test]
+
+    def clusters_of(self, part: Part) -> dict[str, np.ndarray]:
+        """What belongs together in each way of clustering, int64 (len(part),), equal for rows that are drawn together.
+
+        Copies of one another are drawn together in every way, and so is what they tie to one another.
+        """
+        ways = {name: codes_of(part.frame[name]) for name in self.clusters}
+        if self.copies is None:
+            return ways
+        copies = np.unique(self.copies[part.rows], return_inverse=True)[1]
+        return {name: _joined(codes, copies) for name, codes in ways.items()} or {"copy": copies}
+
+
+def _joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Codes that are equal where those in `a` or those in `b` are, or where others link them; int64 (n,) each."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    size = int(a.max(initial=-1)) + 1, int(b.max(initial=-1)) + 1
+    links = coo_matrix((np.ones(len(a), bool), (a, size[0] + b)), shape=(sum(size), sum(size)))
+    return connected_components(links, directed=False)[1][a].astype(np.int64)
 
 
 def codes_of(values: np.ndarray | pd.Series) -> np.ndarray:

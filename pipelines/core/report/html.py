@@ -41,7 +41,7 @@ _STYLE = Markup(_beside("style.css"))
 
 @dataclass(frozen=True)
 class Section:
-    """Figures, tables and paragraphs under one heading; narrow figures stand side by side.
+    """Figures, tables and paragraphs under one heading, and a caption; narrow figures stand side by side.
 
     A `folded` section opens at a click.
     """
@@ -49,6 +49,7 @@ class Section:
     title: str
     items: Sequence[Figure | pd.DataFrame | str]
     folded: bool = False
+    caption: str = ""
 
 
 def render(title: str, verdict: str, sections: Sequence[Section]) -> str:

@@ -175,7 +175,7 @@ def compare(outcome: Outcome, version: registry.Version, champion: registry.Vers
         measures = other.measures if other.scores is None else pipeline.task.measures(other.scores, part)
         own = {name: values[outcome.counted][unseen] for name, values in outcome.models[NETWORK].measures.items()}
         metrics = {metric.name: pipeline.task.metrics(outcome.facts)[metric.name]}
-        clusters = {name: part.frame[name] for name in outcome.splits.clusters}
+        clusters = outcome.splits.clusters_of(part)
         count = min(RESAMPLINGS * (looks + 1), MOST_RESAMPLINGS)
         both = bootstrap(metrics, {"new": own, "champion": measures}, part.weights, clusters, count)
         return replace(

@@ -19,6 +19,7 @@ from pipelines.core.evaluation import drift
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import figures, html
+from pipelines.core.report.items import Item
 from pipelines.core.review import compatibility, promotion
 from pipelines.core.review.compatibility import Drift
 from pipelines.core.review.promotion import Decision
@@ -103,19 +104,17 @@ def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registr
     return registry.tag_version(registered, written | tracking.fingerprints(run_id))
 
 
-def results(outcome: Outcome, changed: Drift | None = None) -> list[tuple[str, Any]]:
-    """Log metrics, figures, tables and predictions; return what the report shows, by name."""
+def results(outcome: Outcome, changed: Drift | None = None) -> list[Item]:
+    """Log metrics, figures, tables and predictions; return what the report shows."""
     tracking.log_metrics(metrics(outcome))
-    items = []
-    if changed:
-        items += changed.items()
-    for name, item in outcome.pipeline.report.report(outcome):
-        if isinstance(item, int | float | np.number):
-            tracking.log_metrics({f"test/{name}": float(item)})
+    items = [Item(*item) for item in changed.items()] if changed else []
+    for item in (Item(*item) for item in outcome.pipeline.report.report(outcome)):
+        if isinstance(item.content, int | float | np.number):
+            tracking.log_metrics({f"test/{item.name}": float(item.content)})
         else:
-            items.append((name, item))
+            items.append(item)
     if fitted := outcome.fitted:
-        items.append(("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
+        items.append(Item("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
     _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
@@ -128,7 +127,7 @@ def finish(
     version: registry.Version,
     origin: Origin,
     looks: int,
-    items: Sequence[tuple[str, Any]],
+    items: Sequence[Item],
     run_id: str,
     changed: Drift | None = None,
 ) -> str:
@@ -137,7 +136,7 @@ def finish(
     paragraphs = verdict(outcome, decision, version, origin, looks, changed)
     value = outcome.resampled.values[NETWORK, headline.name]
     title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
-    gates = ("checks against baselines", promotion.frame(decision.gates))
+    gates = Item("checks against baselines", promotion.frame(decision.gates))
     _log([gates])
     publish(outcome, title, paragraphs, headlines(outcome, decision), [gates, *items])
     written = {tags.DECISION: decision.kind, tags.REASON: decision.reason, tags.DECIDED_BY: "rule"}
@@ -154,18 +153,18 @@ def publish(
     title: str,
     paragraphs: Sequence[str],
     headlines: Mapping[str, Interval],
-    items: Sequence[tuple[str, Any]],
+    items: Sequence[Item],
 ) -> None:
     """Log the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
     metric = outcome.pipeline.headline
-    bars = ("headline", figures.headline_bars(headlines, metric.name, metric.higher))
+    bars = Item("headline", figures.headline_bars(headlines, metric.name, metric.higher))
     _log([bars])
     tracking.log_text("report.html", html.render(title, "\n\n".join(paragraphs), sections(outcome, [bars, *items])))
 
 
-def _log(items: Sequence[tuple[str, Any]]) -> None:
-    for name, item in items:
-        tracking.log_item(name.replace(" ", "_"), item)
+def _log(items: Sequence[Item]) -> None:
+    for item in items:
+        tracking.log_item(item.name.replace(" ", "_"), item.content)
 
 
 def announce(outcome: Outcome, decision: Decision, version: registry.Version, title: str, report: str) -> None:

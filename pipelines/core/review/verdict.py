@@ -11,6 +11,7 @@ import pandas as pd
 from pipelines.core.contract import Settings
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import html
+from pipelines.core.report.items import Item
 from pipelines.core.review import promotion
 from pipelines.core.review.compatibility import Drift
 from pipelines.core.review.promotion import Decision
@@ -73,9 +74,13 @@ def ladder(outcome: Outcome) -> str:
     return ", ".join(f"{model} {outcome.resampled.values[model, name]:.3f}" for model in outcome.baseline_names)
 
 
-def sections(outcome: Outcome, items: Sequence[tuple[str, Any]]) -> list[html.Section]:
+def sections(outcome: Outcome, items: Sequence[Item]) -> list[html.Section]:
     """The report in reading order: what was measured, then data and settings, folded."""
-    shown = [html.Section(name.capitalize(), [item]) for name, item in items if not isinstance(item, bytes)]
+    shown = [
+        html.Section(item.name.capitalize(), [item.content], caption=item.caption)
+        for item in items
+        if not isinstance(item.content, bytes)
+    ]
     sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
     for code, name in enumerate(outcome.pipeline.task.classes(outcome.facts)):

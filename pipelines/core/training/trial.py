@@ -188,8 +188,7 @@ def resample(
     measures: dict[str, Measures] = {
         name: {key: values[counted] for key, values in scored.measures.items()} for name, scored in models.items()
     }
-    clusters = {name: headline.frame[name] for name in splits.clusters}
-    return bootstrap(pipeline.task.metrics(facts), measures, headline.weights, clusters, count)
+    return bootstrap(pipeline.task.metrics(facts), measures, headline.weights, splits.clusters_of(headline), count)
 
 
 class Clock:
