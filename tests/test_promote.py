@@ -217,6 +217,7 @@ def judged(**scores: np.ndarray) -> SimpleNamespace:
     return SimpleNamespace(
         pipeline=replace(PIPELINE, gates=GATES, headline=Metric("roc_auc", implausible=0.995)),
         models=models,
+        headline=label,
         baseline_names=[name for name in models if name != "network"],
         resampled=bootstrap({"roc_auc": of_scores(roc_auc)}, {name: model.measures for name, model in models.items()}),
     )

@@ -110,8 +110,8 @@ def best_baseline(outcome: Outcome) -> str:
 def better_baseline(outcome: Outcome) -> tuple[str, Interval] | None:
     """The best of the baselines that are measurably better than the network, and by how much; None if none is.
 
-    Trivial baselines, those of gates that must be shown, are left out: nobody would use them. The level is the usual one
-    however often the test set was looked at: a stricter one would favour the network.
+    Trivial baselines, those of gates that must be shown, are left out: nobody would use them. The level is the usual
+    one however often the test set was looked at: a stricter one would favour the network.
     """
     trivial = {gate.than for gate in outcome.pipeline.gates if gate.shown}
     rivals = [name for name in outcome.baseline_names if name not in trivial]

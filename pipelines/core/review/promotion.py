@@ -12,6 +12,9 @@ from pipelines.core.review.gates import GateResult, best_baseline, better_baseli
 from pipelines.core.store import registry
 from pipelines.core.training.trial import NETWORK, Outcome
 
+FEWEST = 100
+"""Test rows, below which a nearly perfect result can be chance."""
+
 Kind = Literal["refused", "challenger", "champion"]
 
 
@@ -90,7 +93,7 @@ def decide(
 def implausible(outcome: Outcome) -> str:
     """The model with the best headline figure, if that is better than the field would believe, else ""."""
     headline = outcome.pipeline.headline
-    if headline.implausible is None:
+    if headline.implausible is None or len(outcome.headline) < FEWEST:
         return ""
     sign = 1 if headline.higher else -1
     values = {name: sign * outcome.resampled.values[name, headline.name] for name in outcome.models}

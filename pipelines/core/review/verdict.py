@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipelines.core.contract import Settings
-from pipelines.core.evaluation import promises
+from pipelines.core.evaluation import drift, promises
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import html
 from pipelines.core.report.items import Item
 from pipelines.core.review import gates
-from pipelines.core.review.compatibility import Drift
+from pipelines.core.review.compatibility import WARN, Drift
 from pipelines.core.review.promotion import Decision
 from pipelines.core.store import registry
+from pipelines.core.training.batches import predict
 from pipelines.core.training.trial import NETWORK, Outcome
 
 
@@ -26,7 +28,7 @@ def flags(settings: Settings) -> dict[str, Any]:
 
 
 def verdict(
-    outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int, drift: Drift | None
+    outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int, changed: Drift | None
 ) -> list[str]:
     """The verdict in Markdown paragraphs, the most important first.
 
@@ -36,12 +38,12 @@ def verdict(
     pipeline, splits = outcome.pipeline, outcome.splits
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in splits.left_out.items())
     caution = f" {pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
-    known = " ".join([*drift.sentences(), drift.warning]) if drift else ""
+    known = " ".join([*changed.sentences(), changed.warning]) if changed else ""
     comparison = str(decision.comparison) if decision.comparison else ""
     paragraphs = [
         f"{decision.reason} {decision.warning}".strip(),
         *pipeline.remarks(outcome),
-        *(f"**Warning:** {warning}" for warning in splits.warnings),
+        *(f"**Warning:** {warning}" for warning in [*splits.warnings, shift(outcome)] if warning),
         f"**Next:** {next_step(outcome, decision, version)}",
         f"**{decision.kind.capitalize()}:** version {version.number} of `{version.name}`. {pipeline.title}. "
         f"Data: {origin.name}.{caution}",
@@ -52,6 +54,28 @@ def verdict(
         outcome.reused,
     ]
     return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def shift(outcome: Outcome) -> str:
+    """What it means where scores of test records are not like those that set calibration and thresholds, or ""."""
+    calibration = outcome.parts["calibration"]
+    if outcome.pipeline.task.kind != "classes" or outcome.models[NETWORK].scores is None or not len(calibration):
+        return ""
+    before = outcome.pipeline.task.scores(predict(outcome.network, calibration), outcome.facts)
+    index = [
+        drift.psi(np.array(bins["counts"]), drift.counts(now, bins))
+        for bins, now in (
+            (drift.binned(then), now)
+            for then, now in zip(drift.columns(before), drift.columns(outcome.scores), strict=True)
+        )
+    ]
+    if max(index) < WARN:
+        return ""
+    return (
+        f"The network's scores of test records differ from those of the validation records that set calibration and "
+        f"thresholds (population stability index {max(index):.2f}, from {WARN:g} on it matters): probabilities and "
+        "thresholds may be off. Set them again on labelled records of the place and time of use."
+    )
 
 
 def next_step(outcome: Outcome, decision: Decision, version: registry.Version) -> str:
