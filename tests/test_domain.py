@@ -126,3 +126,9 @@ def test_a_mistake_of_the_domains_own_is_not_taken_for_one_of_the_contract(chang
 def test_every_domain_is_found_by_the_name_of_its_folder(package):
     for name, pipeline in discover(package).items():
         assert pipeline.name == name == pipeline.module.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("pipeline", discover().values(), ids=str)
+def test_every_pipeline_must_be_shown_to_beat_a_trivial_baseline(pipeline):
+    assert any(gate.shown for gate in pipeline.gates)
+    assert pipeline.headline.implausible is not None

@@ -16,6 +16,9 @@ SHOWN = 0.99
 """Least level of the interval by which a gate is judged that must be shown: of 40 trainings on shuffled labels, one in
 five would pass such a gate at 95 %, one in five hundred trainings does at this."""
 
+BETTER = 0.95
+"""Level of the interval by which a baseline is called better than the network."""
+
 State = Literal["passed", "failed", "undecided"]
 
 
@@ -92,14 +95,14 @@ def _ahead(outcome: Outcome, model: str, than: str) -> float:
 def deficit(outcome: Outcome, than: str, level: float) -> Interval:
     """How far the network is behind a baseline on the headline metric, by the domain's own test if it has one.
 
-    A bootstrap's interval is that at the pipeline's level; a stricter one is drawn out as a normal distribution's would
-    be, since so few resamplings have too few beyond their ends.
+    A bootstrap's interval is that at 95 %; a stricter one is drawn out as a normal distribution's would be, since of
+    500 resamplings too few are beyond its ends.
     """
     if own := outcome.pipeline.deficit:
         return own(outcome, than, level)
-    headline, usual = outcome.pipeline.headline, outcome.pipeline.level
-    found = outcome.resampled.deficit(NETWORK, than, headline.name, headline.higher, usual)
-    return found.widened(level) if level > usual else found
+    headline = outcome.pipeline.headline
+    found = outcome.resampled.deficit(NETWORK, than, headline.name, headline.higher, BETTER)
+    return found.widened(level) if level > BETTER else found
 
 
 def best_baseline(outcome: Outcome) -> str:
@@ -110,12 +113,13 @@ def best_baseline(outcome: Outcome) -> str:
 def better_baseline(outcome: Outcome) -> tuple[str, Interval] | None:
     """The best of the baselines that are measurably better than the network, and by how much; None if none is.
 
-    Trivial baselines, those of gates that must be shown, are left out: nobody would use them. The level is the usual
-    one however often the test set was looked at: a stricter one would favour the network.
+    Trivial baselines, those of gates that must be shown, are left out: nobody would use them. The level is BETTER
+    however strict the gates are and however often the test set was looked at, since a stricter one would favour the
+    network.
     """
     trivial = {gate.than for gate in outcome.pipeline.gates if gate.shown}
     rivals = [name for name in outcome.baseline_names if name not in trivial]
-    behind = {name: deficit(outcome, name, outcome.pipeline.level) for name in rivals}
+    behind = {name: deficit(outcome, name, BETTER) for name in rivals}
     better = [name for name, found in behind.items() if found.low > 0]
     best = max(better, key=lambda name: behind[name].value, default=None)
     return (best, behind[best]) if best else None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipelines.core.evaluation.promises import Promise, broken
 from pipelines.core.review.comparison import Comparison, compare
-from pipelines.core.review.gates import GateResult, best_baseline, better_baseline, deficit, gates, position
+from pipelines.core.review.gates import BETTER, GateResult, best_baseline, better_baseline, deficit, gates, position
 from pipelines.core.store import registry
 from pipelines.core.training.trial import NETWORK, Outcome
 
@@ -123,9 +123,9 @@ def _use_instead(outcome: Outcome, best: str, behind: object) -> str:
 
 def _first(outcome: Outcome) -> str:
     best = best_baseline(outcome)
-    behind = deficit(outcome, best, outcome.pipeline.level)
-    level = "" if behind.high < 0 else "level with it, "
+    behind = deficit(outcome, best, BETTER)
+    where = position(f"the best baseline, {best.replace('_', ' ')},", behind)
+    chance = "" if behind.high < 0 else ", which could be chance"
     return (
-        f"Use the network: all checks passed, and against the best baseline it is {level}"
-        f"{position(best.replace('_', ' '), behind)}. This is the first model, so it is now in use."
+        f"Use the network: all checks passed, and it is {where}{chance}. This is the first model, so it is now in use."
     )

@@ -15,7 +15,7 @@ from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import html
 from pipelines.core.report.items import Item
 from pipelines.core.review import gates
-from pipelines.core.review.compatibility import WARN, Drift
+from pipelines.core.review.compatibility import FEWEST, WARN, Drift
 from pipelines.core.review.promotion import Decision
 from pipelines.core.store import registry
 from pipelines.core.training.batches import predict
@@ -57,24 +57,25 @@ def verdict(
 
 
 def shift(outcome: Outcome) -> str:
-    """What it means where scores of test records are not like those that set calibration and thresholds, or ""."""
-    calibration = outcome.parts["calibration"]
-    if outcome.pipeline.task.kind != "classes" or outcome.models[NETWORK].scores is None or not len(calibration):
+    """What it means where scores of test records are not like those that set calibration and thresholds, or "".
+
+    Judged by the population stability index beyond what chance alone gives, see `compatibility`.
+    """
+    calibration, now = outcome.parts["calibration"], outcome.models[NETWORK].scores
+    if outcome.pipeline.task.kind != "classes" or now is None or min(len(calibration), len(now)) < FEWEST:
         return ""
-    before = outcome.pipeline.task.scores(predict(outcome.network, calibration), outcome.facts)
-    index = [
-        drift.psi(np.array(bins["counts"]), drift.counts(now, bins))
-        for bins, now in (
-            (drift.binned(then), now)
-            for then, now in zip(drift.columns(before), drift.columns(outcome.scores), strict=True)
-        )
-    ]
-    if max(index) < WARN:
+    then = outcome.pipeline.task.scores(predict(outcome.network, calibration), outcome.facts)
+    index = 0.0
+    for before, after in zip(drift.columns(then), drift.columns(now), strict=True):
+        bins = drift.binned(before)
+        chance = (len(bins["counts"]) - 2) * (1 / len(before) + 1 / len(after))
+        index = max(index, drift.psi(np.array(bins["counts"]), drift.counts(after, bins)) - chance)
+    if index < WARN:
         return ""
     return (
-        f"The network's scores of test records differ from those of the validation records that set calibration and "
-        f"thresholds (population stability index {max(index):.2f}, from {WARN:g} on it matters): probabilities and "
-        "thresholds may be off. Set them again on labelled records of the place and time of use."
+        "The network's scores of test records differ from those of the validation records that set calibration and "
+        f"thresholds (population stability index {index:.2f} beyond chance, from {WARN:g} on it matters): "
+        "probabilities and thresholds may be off. Set them again on labelled records of the place and time of use."
     )
 
 
