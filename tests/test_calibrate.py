@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 from scipy.stats import binomtest
 
 from pipelines.core.contract import InputError
@@ -153,3 +154,15 @@ def test_the_cost_curve_done_by_hand():
     assert curve["threshold"].tolist() == [np.nextafter(0.9, 1), 0.9, 0.5, 0.1]
     assert curve["cost"].tolist() == pytest.approx([107, 17, 27, 30])
     assert curve["alerts"].tolist() == pytest.approx([0, 1, 2, 3])
+
+
+def test_an_offset_is_learnt_only_where_records_support_it():
+    """Calibrated scores of a few hundred records stay as they are; a shift of all log-odds is repaired."""
+    rng = np.random.default_rng(0)
+    scores = expit(rng.normal(0, 3, 300))
+    labels = (rng.random(300) < scores).astype(int)
+    assert calibration.helpful_parameters(scores, labels, np.ones(300)) == 0
+    shifted = expit(logit(scores) + 3)
+    assert calibration.helpful_parameters(shifted, labels, np.ones(300)) == 2
+    sharp = expit(4 * logit(scores))
+    assert calibration.helpful_parameters(sharp, labels, np.ones(300)) == 1

@@ -10,7 +10,9 @@ import pandas as pd
 from scipy.special import expit, logit, softmax
 
 from pipelines.core.contract import InputError
-from pipelines.core.evaluation.metrics import log_loss
+from pipelines.core.evaluation.metrics import log_loss, record_log_loss
+
+FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def learn(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibr
     """The calibration of `scores`, (n,) of label 1 or (n, C), by the labels of held-out records.
 
     Learnt by `isotonic` where each of two classes has a thousand records (Niculescu-Mizil and Caruana 2005), else by
-    `temperature`, which has less to learn.
+    `temperature` with as many parameters as `helpful_parameters` finds.
 
     Raises:
         InputError: if the labels are all the same.
@@ -45,8 +47,9 @@ def learn(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibr
             "calibration needs validation records of two classes or more. "
             f"Received: {len(labels)} records, all with label {labels[0]}."
         )
-    plenty = scores.ndim == 1 and np.bincount(labels).min() >= 1000
-    return (isotonic if plenty else temperature)(scores, labels, weights)
+    if scores.ndim == 1 and np.bincount(labels).min() >= 1000:
+        return isotonic(scores, labels, weights)
+    return temperature(scores, labels, weights, helpful_parameters(scores, labels, weights))
 
 
 def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibration:
@@ -63,20 +66,48 @@ def isotonic(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Cal
     return Calibration("isotonic", tuple(fitted.X_thresholds_.tolist()), tuple(fitted.y_thresholds_.tolist()))
 
 
-def temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> Calibration:
+def temperature(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray, parameters: int = 2) -> Calibration:
     """One positive slope for the log-probabilities of `scores` (n, C): temperature scaling (Guo et al. 2017).
 
-    For `scores` (n,) the log-odds get an offset too: Platt scaling.
+    For `scores` (n,) the log-odds get an offset too if there are two `parameters`: Platt scaling. Without any the
+    scores stay as they are.
     """
     from scipy.optimize import minimize  # takes time, and scoring does without
 
-    free = 2 if scores.ndim == 1 else 1
+    parameters = min(parameters, 2 if scores.ndim == 1 else 1)
+    if not parameters:
+        return Calibration("temperature")
 
     def loss(x: np.ndarray) -> float:
-        return log_loss(labels, _tempered(scores, np.exp(x[0]), x[1] if free == 2 else 0.0))(weights)
+        return log_loss(labels, _tempered(scores, np.exp(x[0]), x[1] if parameters == 2 else 0.0))(weights)
 
-    slope, *offset = minimize(loss, np.zeros(free), method="L-BFGS-B", bounds=[(-3, 3), (-20, 20)][:free]).x
+    bounds = [(-3, 3), (-20, 20)][:parameters]
+    slope, *offset = minimize(loss, np.zeros(parameters), method="L-BFGS-B", bounds=bounds).x
     return Calibration("temperature", slope=float(np.exp(slope)), offset=float(sum(offset)))
+
+
+def helpful_parameters(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> int:
+    """How many parameters of `temperature` the records support: 0, 1, or 2 for scores (n,).
+
+    The fewest whose log loss in cross-validation is within a standard error of the least (Breiman, Friedman, Olshen and
+    Stone 1984, Classification and regression trees, section 3.4.3). An offset learnt from a few hundred records shifts
+    every probability, and does harm where classes are more or less frequent later: on PneumoniaMNIST's test images it
+    raised the Brier score from .087 to .109.
+    """
+    fold = np.random.default_rng(0).permutation(len(labels)) % FOLDS
+    losses = np.zeros((3 if scores.ndim == 1 else 2, len(labels)))
+    for parameters in range(len(losses)):
+        for number in range(FOLDS):
+            kept, left = fold != number, fold == number
+            learnt = temperature(scores[kept], labels[kept], weights[kept], parameters)
+            losses[parameters, left] = record_log_loss(labels[left], apply(learnt, scores[left]))
+    mean = losses @ weights / weights.sum()
+    best = int(mean.argmin())
+    for parameters in range(best):
+        gain = (losses[parameters] - losses[best]) * weights / weights.mean()
+        if gain.mean() <= gain.std() / np.sqrt(len(gain)):
+            return parameters
+    return best
 
 
 def _tempered(scores: np.ndarray, slope: float, offset: float) -> np.ndarray:

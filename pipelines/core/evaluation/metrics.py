@@ -155,9 +155,14 @@ def brier(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
 
 def log_loss(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
     """Mean -ln of the probability given to the true class, in nats; `scores` (n,) of label 1, or (n, C)."""
+    return _weighted_mean(record_log_loss(labels, scores))
+
+
+def record_log_loss(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """-ln of the probability given to the true class of each record, (n,)."""
     scores = _probabilities("log_loss", scores)
     given = scores[np.arange(len(labels)), labels] if scores.ndim == 2 else np.where(labels == 1, scores, 1 - scores)
-    return _weighted_mean(-np.log(np.maximum(given, np.finfo(given.dtype).eps)))
+    return -np.log(np.maximum(given, np.finfo(given.dtype).eps))
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> OfWeights:
