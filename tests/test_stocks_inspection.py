@@ -136,6 +136,21 @@ def of_closes(own: pd.DataFrame) -> pd.DataFrame:
     return made.assign(High=made[PRICES].max(axis=1), Low=made[PRICES].min(axis=1))
 
 
+@of_each
+def other_source(own: pd.DataFrame) -> pd.DataFrame:
+    """Closes of another source, each of which is off by itself."""
+    off = np.random.default_rng(3).normal(0, 0.006, len(own))
+    close = own["Close"] * np.exp(off)
+    return own.assign(
+        Close=close, High=np.maximum(own["High"], close * 1.001), Low=np.minimum(own["Low"], close / 1.001)
+    )
+
+
+@of_each
+def shuffled_closes(own: pd.DataFrame) -> pd.DataFrame:
+    return own.assign(Close=own["Close"].sample(frac=1, random_state=0).to_numpy())[["Date", "Ticker", "Close"]]
+
+
 def without_prices(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(Close=table["Close"].where(table.index % 10 > 2))
 
@@ -169,6 +184,8 @@ WARNED = [
     (exchanged, "some prices are of Saturdays or Sundays", "days and months"),
     (repeated(40), "all prices are those of the day before, such as on 2012-01-03", "A (2.5% of days)"),
     (flattened(40), "open, high, low and close are one price", "A (2.5% of days)"),
+    (other_source, "as if opens or closes were of another day", "correlation 0."),
+    (shuffled_closes, "moves are undone the next day", "correlation -0."),
     (of_closes, "as if made of closes", "leave out the columns open, high and low"),
     (
         lambda t: t.assign(Date=t["Date"].where(t.index != 999, pd.Timestamp("2099-01-01"))),

@@ -31,6 +31,7 @@ class Series:
     def __init__(self, records: pd.DataFrame) -> None:
         self.frame = records.sort_values(["ticker", "time"], kind="stable", ignore_index=True)
         self.code, self.tickers = pd.factorize(self.frame["ticker"])
+        self.begin = np.flatnonzero(np.diff(self.code, prepend=-1))
         self.bars = "open" in self.frame
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -43,8 +44,8 @@ class Series:
     def mean(self, values: np.ndarray, fewest: int = FEWEST) -> np.ndarray:
         """Mean of each ticker's known values, or share of the known days where they are 0 or 1."""
         known = np.isfinite(values)
-        count = np.bincount(self.code[known], minlength=len(self.tickers))
-        total = np.bincount(self.code[known], values[known], minlength=len(self.tickers))
+        count = np.add.reduceat(known, self.begin, dtype=np.int64)
+        total = np.add.reduceat(np.where(known, values, 0.0), self.begin)
         return np.divide(total, count, out=np.full(len(count), np.nan), where=count >= fewest)
 
     def correlation(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
