@@ -198,7 +198,10 @@ def _dates(column: pd.Series, origin: str) -> pd.Series:
 
 
 def clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
-    """The usable rows by ticker and time, with `adjustment`; the notes say how often each rule applied.
+    """The usable rows by ticker and time; the notes say how often each rule applied.
+
+    Added are `adjustment`, `repaired` (whether the row's high or low was repaired) and `left_out` (rows of the ticker,
+    between its first and its last usable one, that were left out).
 
     Raises:
         InputError: if no row is usable, or so many repeat a ticker and day that they are not its daily prices.
@@ -209,6 +212,9 @@ def clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
     _note(notes, missing, "{} left out: a price is missing.")
     _note(notes, worthless, "{} left out: a price is zero or negative.")
     frame = raw[~missing & ~worthless]
+    if lost := sorted(set(raw["ticker"]) - set(frame["ticker"])):
+        notes.append(f"Tickers left out, since none of their rows has prices above 0: {', '.join(map(str, lost))}.")
+    left_out = _count_left_out(raw, missing | worthless)
     backwards = frame["time"] < frame.groupby("ticker")["time"].shift()
     _note(notes, backwards, "{} earlier than the one before: they are put in order of time.")
     frame = frame.sort_values(["ticker", "time"], kind="stable", ignore_index=True)
@@ -217,8 +223,8 @@ def clean(raw: pd.DataFrame, origin: str, notes: list[str]) -> pd.DataFrame:
         raise InputError(
             f"{origin}: expected daily prices above 0. Received: {len(raw):,} rows, none of which has them."
         )
-    if "open" in frame:
-        _repair_range(frame, notes)
+    frame["repaired"] = _repair_range(frame, notes) if "open" in frame else False
+    frame["left_out"] = frame["ticker"].map(left_out).fillna(0).astype("int64")
     if "volume" in frame:
         unknown = ~(frame["volume"] > 0)
         _note(notes, unknown, "{} without a volume above 0, which is taken as unknown.")
@@ -249,16 +255,24 @@ def _without_repeated_days(frame: pd.DataFrame, origin: str, notes: list[str]) -
         row = frame[replaced].iloc[0]
         raise InputError(
             f"{origin}: expected one row for each ticker and day; if a column names the tickers, give it with "
-            f"--ticker. Received: {replaced.sum() + 1:,} or more rows too many, the first for "
-            f"{row['ticker'] or 'the only ticker'} on {row['time']:%Y-%m-%d}."
+            "--ticker, and make days of rows that are hours or minutes. Received: "
+            f"{replaced.sum() + 1:,} or more rows too many, the first for {row['ticker'] or 'the only ticker'} on "
+            f"{row['time']:%Y-%m-%d}."
         )
     _note(notes, copies, "{} left out: exact copies of another.")
     _note(notes, replaced, "{} left out: a later row has other prices for the same ticker and day.")
     return frame[~replaced].reset_index(drop=True)
 
 
-def _repair_range(frame: pd.DataFrame, notes: list[str]) -> None:
-    """Make high and low of each row, in place, hold its open and close, and be near to them."""
+def _count_left_out(raw: pd.DataFrame, unusable: pd.Series) -> pd.Series:
+    """Unusable rows between the first and the last usable one, by ticker: before and after, it was not traded."""
+    life = raw[~unusable].groupby("ticker", observed=True)["time"].agg(["min", "max"])
+    rows = raw.loc[unusable, ["ticker", "time"]].join(life, on="ticker")
+    return rows[rows["time"].between(rows["min"], rows["max"])].groupby("ticker", observed=True).size()
+
+
+def _repair_range(frame: pd.DataFrame, notes: list[str]) -> pd.Series:
+    """Make high and low of each row, in place, hold its open and close, and be near to them; the rows changed."""
     upper, lower = frame[["open", "close"]].max(axis=1), frame[["open", "close"]].min(axis=1)
     narrow = (frame["high"] < upper) | (frame["low"] > lower)
     _note(notes, narrow, "{} repaired: high and low are widened until they hold open and close.")
@@ -266,6 +280,7 @@ def _repair_range(frame: pd.DataFrame, notes: list[str]) -> None:
     _note(notes, far, f"{{}} repaired: a high or low over {FAR:g} times away from open and close becomes these.")
     frame["high"] = upper.where(frame["high"] > FAR * upper, np.maximum(frame["high"], upper))
     frame["low"] = lower.where(frame["low"] < lower / FAR, np.minimum(frame["low"], lower))
+    return narrow | far
 
 
 def adjustment(prices: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from pipelines.core.reading import tables
 from pipelines.stocks import Settings, cleaning, demo, features
 from pipelines.stocks.cleaning import PRICES
 from pipelines.stocks.features import MONTH, TARGETS, Coefficients
+from pipelines.stocks.inspection import inspect
 
 EMBARGO = max(features.HORIZONS)
 VALIDATION = features.YEAR
@@ -298,4 +299,5 @@ CAPABILITIES = Capabilities(
     append=append,
     adopt=adopt,
     drift_summary=drift_summary,
+    inspect=inspect,
 )
