@@ -145,6 +145,16 @@ def test_a_group_on_two_sides_is_refused_with_a_record_of_each():
     assert message.startswith("Group 1003 is in train (record p3) and in test (record p230) (2 such")
 
 
+def test_groups_whose_names_differ_in_spelling_alone_are_told():
+    records, splits = clean()
+    names = np.array([f"patient_{i}" for i in np.arange(300) + 1000], object)
+    names[[3, 170]] = "patient_7", "Patient-007"
+    [warning] = checked(records.assign(group=names), splits).warnings
+    assert "Groups patient_7 of train and Patient-007 of validation differ in spelling alone (1 such)" in warning
+    names[170] = "patient_7_0"
+    assert checked(records.assign(group=names), splits).warnings == ()
+
+
 def test_records_without_a_group_belong_to_none():
     records, splits = clean()
     records["group"] = None
@@ -200,6 +210,33 @@ def test_a_side_that_duplicates_empty_is_refused_with_the_reason():
     message = refusal(twin, Splits(np.arange(300), np.arange(300, 400), np.arange(400, 600)))
     assert "left for train" in message
     assert "300 train records identical" in message
+
+
+def test_identical_records_of_test_are_drawn_together_and_others_are_not():
+    records, splits = clean()
+    records = records.drop(columns="time")
+    records.loc[[250, 260], list(KEY)] = records.loc[240, list(KEY)].to_numpy()
+    assert checked(*clean()).copies is None
+    tied = checked(records, splits).copies
+    assert len(set(tied[[240, 250, 260]])) == 1
+    assert len(set(tied)) == len(records) - 2
+
+
+def test_one_record_under_two_labels_is_a_warning_with_its_ids_and_many_are_refused():
+    records, splits = clean()
+    records = records.drop(columns="time")
+    records.loc[10, list(KEY)] = records.loc[9, list(KEY)]
+    [warning] = checked(records, splits).warnings
+    assert "2 records are equal to another in all but their label, such as p9 and p10 (1 contradictions)" in warning
+    odd = np.arange(1, 300, 6)
+    records.loc[odd, list(KEY)] = records.loc[odd - 1, list(KEY)].to_numpy()
+    assert "contradict one another" in refusal(records, splits)
+
+
+def test_records_alike_in_a_few_common_values_are_no_contradiction():
+    records, splits = clean()
+    records = records.drop(columns="time").assign(when=np.arange(300) // 100, amount=np.arange(300) % 7)
+    assert "contradict" not in "".join(checked(records, splits, features=()).warnings)
 
 
 # Columns that give the label away

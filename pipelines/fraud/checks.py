@@ -106,13 +106,14 @@ def _without_copies(data: Dataset[About], splits: Splits, facts: Facts) -> Split
     signature = identities(records, [*roles.entities, *facts.features])
     together = [list(columns) for columns in (roles.entities, [roles.amount] * bool(roles.amount)) if columns]
     free = _varying(records, facts.is_number, [identities(records, columns) for columns in together], signature)
-    copied = copies.distinctive(records, free, signature, least=2)
+    certain = copied = copies.distinctive(records, free, signature, least=2)
     times_more = _excess(signature, identities(records, roles.entities), splits) if roles.tracked else 0.0
     if times_more:
-        copied |= records[list(roles.entities)].notna().all(axis=1).to_numpy()
+        copied = certain | records[list(roles.entities)].notna().all(axis=1).to_numpy()
     codes = np.unique(signature, return_inverse=True)[1].astype(np.int64)
     codes[~copied] = len(codes) + np.flatnonzero(~copied)
-    warnings = copies.conflicts(records, np.flatnonzero(data.labelled), codes, copied & (times_more == 0))
+    other_time = ~pd.Series(data.identity).duplicated(keep=False).to_numpy()  # else core has seen the contradiction
+    warnings = copies.conflicts(records, np.flatnonzero(data.labelled), codes, certain & other_time)
     kept = copies.drop_earlier(splits, codes, "equal in all but id and time to")
     if times_more:
         dropped = len(splits.train) + len(splits.validation) - len(kept.train) - len(kept.validation)

@@ -87,7 +87,7 @@ def conflicts(records: pd.DataFrame, rows: np.ndarray, codes: np.ndarray, copied
     if not len(disagree):
         return ()
     contradicting = table[table["code"].isin(disagree)]
-    example = contradicting["row"][contradicting["code"] == disagree[0]].to_numpy()
+    example = contradicting["row"][contradicting["code"] == contradicting["code"].iloc[0]].to_numpy()
     names = " and ".join(str(name) for name in records["id"].iloc[example[:2]])
     what = (
         f"{len(contradicting):,} records are equal to another in all but their label, such as {names} "

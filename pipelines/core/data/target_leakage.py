@@ -27,8 +27,8 @@ from pipelines.core.data.splits import Splits
 MOST_AUC, LEAST_BOUND = 0.995, 0.85
 """AUC from which a view separates a class, if its lower bound says that this is not for want of records."""
 REFUSED, WARNED = (0.9, 100.0), (0.8, 30.0)
-"""Precision from which a view is too pure, and the ratio to the class's odds that it must also have: where half of the
-records are of a class, pure values are common."""
+"""Precision from which a view is nearly pure, and the ratio to the class's odds that it must also have, since pure
+values are common where half of the records are of a class; and what the bounds must reach for a warning."""
 MOST, FEW = 0.5, 0.02
 """Share of a class that nearly pure values must hold to be refused, and to be worth a warning."""
 FEWEST = 5  # records of a class, below which nothing is judged
@@ -57,6 +57,8 @@ def columns_seen(records: pd.DataFrame, columns: Iterable[str]) -> Iterator[View
     for name in columns:
         values = records[name]
         yield View(f"Column {name!r}", name, values)
+        if values.hasnans:
+            yield View(f"Whether column {name!r} is empty", name, values.isna())
         if types.is_bool_dtype(values):
             continue
         if types.is_numeric_dtype(values):
@@ -175,7 +177,7 @@ class _Evidence:
         if code == len(self.uniques):
             return "an empty cell"
         value = self.uniques[code]
-        return f"{value:g}" if isinstance(value, float) else repr(value)
+        return f"{value:g}" if isinstance(value, float) else repr(value) if isinstance(value, str) else str(value)
 
 
 def limit(prevalence: float, least: float, ratio: float) -> float:
@@ -186,9 +188,9 @@ def limit(prevalence: float, least: float, ratio: float) -> float:
 def _judge(view: View, evidence: _Evidence, positive: np.ndarray, name: str) -> str:
     """A warning, or "" where there is nothing to say."""
     way_out = f"add --allow-column {shlex.quote(view.column)}"
-    doubt, total = "", np.count_nonzero(positive[evidence.cut :])
+    doubt, total = "", int(np.count_nonzero(positive[evidence.cut :]))
     for judged, scores in _rankings(evidence, positive):
-        ones = np.count_nonzero(judged)
+        ones = int(np.count_nonzero(judged))
         few = min(ones, len(judged) - ones)
         if few < FEWEST:
             continue
@@ -232,7 +234,8 @@ def _judge_values(view: View, evidence: _Evidence, positive: np.ndarray, name: s
     codes, cut, size = evidence.codes, evidence.cut, len(evidence.uniques) + 1
     count, hits = np.bincount(codes[:cut], minlength=size), np.bincount(codes[:cut], positive[:cut], size)
     prevalence = positive[:cut].mean()
-    pure = (hits >= FEWEST) & (hits >= limit(prevalence, *WARNED) * count)
+    refused, warned = limit(prevalence, *REFUSED), limit(prevalence, *WARNED)
+    pure = (hits >= FEWEST) & (hits >= refused * count)
     if evidence.numbers is not None:
         pure[:-1] &= ~_within_range(count[:-1], hits[:-1])
     of_pure = pure[codes]
@@ -240,13 +243,12 @@ def _judge_values(view: View, evidence: _Evidence, positive: np.ndarray, name: s
     if right < FEWEST_CONFIRMED:
         return ""
     precision, share = right / found, right / np.count_nonzero(positive[cut:])
-    all_found, all_right = np.count_nonzero(of_pure), np.count_nonzero(of_pure & positive)
-    bound, share_bound = lower_bound(all_right, all_found), lower_bound(all_right, np.count_nonzero(positive))
+    all_found, all_right, all_ones = (int(np.count_nonzero(rows)) for rows in (of_pure, of_pure & positive, positive))
+    bound, share_bound = lower_bound(all_right, all_found), lower_bound(all_right, all_ones)
     first = int((hits * pure).argmax())
     more = f" and {pure.sum() - 1:,} more" if pure.sum() > 1 else ""
     what = f"{view.name}: {evidence.named(first)}{more} holds {share:.1%} of class '{name}' of validation, and"
     what += f" {precision:.1%} of the {found:,} records with it are of that class"
-    refused, warned = limit(prevalence, *REFUSED), limit(prevalence, *WARNED)
     if min(precision, bound) >= refused and min(share, share_bound) >= MOST:
         raise InputError(
             f"{what}, as if written down after the fact: drop or correct the column or, if it is known in time, "
