@@ -12,7 +12,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from pipelines.core.contract import InputError
-from pipelines.core.data import leakage
+from pipelines.core.data import leakage, target_leakage
 from pipelines.core.data.splits import Splits
 from pipelines.core.reading import downloads
 from pipelines.core.store import manifest, registry
@@ -145,6 +145,16 @@ def test_a_group_on_two_sides_is_refused_with_a_record_of_each():
     assert message.startswith("Group 1003 is in train (record p3) and in test (record p230) (2 such")
 
 
+def test_groups_whose_names_differ_in_spelling_alone_are_told():
+    records, splits = clean()
+    names = np.array([f"patient_{i}" for i in np.arange(300) + 1000], object)
+    names[[3, 170]] = "patient_7", "Patient-007"
+    [warning] = checked(records.assign(group=names), splits).warnings
+    assert "Groups patient_7 of train and Patient-007 of validation differ in spelling alone (1 such)" in warning
+    names[170] = "patient_7_0"
+    assert checked(records.assign(group=names), splits).warnings == ()
+
+
 def test_records_without_a_group_belong_to_none():
     records, splits = clean()
     records["group"] = None
@@ -173,7 +183,7 @@ def test_groups_are_refused_if_and_only_if_one_is_on_two_sides(groups, sides):
 def test_duplicates_are_dropped_from_the_earlier_side_exactly(values, sides):
     values = np.concatenate([values, np.arange(100, 118)])  # three records of each class on each side that stay
     sides = np.concatenate([sides, np.repeat([0, 1, 2], 6)])
-    records = pd.DataFrame({"id": range(58), "label": np.tile([0, 1], 29), "x": values})
+    records = pd.DataFrame({"id": range(58), "label": values % 2, "x": values})
     splits = Splits(*(np.flatnonzero(sides == side) for side in range(3)), left_out={"other": 1})
     kept = checked(records, splits, features=())
     later = [set(values[sides > side]) for side in range(3)]
@@ -200,6 +210,33 @@ def test_a_side_that_duplicates_empty_is_refused_with_the_reason():
     message = refusal(twin, Splits(np.arange(300), np.arange(300, 400), np.arange(400, 600)))
     assert "left for train" in message
     assert "300 train records identical" in message
+
+
+def test_identical_records_of_test_are_drawn_together_and_others_are_not():
+    records, splits = clean()
+    records = records.drop(columns="time")
+    records.loc[[250, 260], list(KEY)] = records.loc[240, list(KEY)].to_numpy()
+    assert checked(*clean()).copies is None
+    tied = checked(records, splits).copies
+    assert len(set(tied[[240, 250, 260]])) == 1
+    assert len(set(tied)) == len(records) - 2
+
+
+def test_one_record_under_two_labels_is_a_warning_with_its_ids_and_many_are_refused():
+    records, splits = clean()
+    records = records.drop(columns="time")
+    records.loc[10, list(KEY)] = records.loc[9, list(KEY)]
+    [warning] = checked(records, splits).warnings
+    assert "2 records are equal to another in all but their label, such as p9 and p10 (1 contradictions)" in warning
+    odd = np.arange(1, 300, 6)
+    records.loc[odd, list(KEY)] = records.loc[odd - 1, list(KEY)].to_numpy()
+    assert "contradict one another" in refusal(records, splits)
+
+
+def test_records_alike_in_a_few_common_values_are_no_contradiction():
+    records, splits = clean()
+    records = records.drop(columns="time").assign(when=np.arange(300) // 100, amount=np.arange(300) % 7)
+    assert "contradict" not in "".join(checked(records, splits, features=()).warnings)
 
 
 # Columns that give the label away
@@ -277,18 +314,19 @@ def test_a_column_that_names_each_record_tells_nothing_of_validation():
     checked(records, splits)
 
 
-def test_four_positives_are_too_few_to_judge_a_column_by():
+@pytest.mark.parametrize(("few", "outcome"), [(4, "nothing"), (5, "warned"), (25, "refused")])
+def test_a_column_is_refused_only_by_enough_positives(few, outcome):
     records, splits = clean()
-    records["amount"] = records["label"]
+    records["amount"] = records["label"] + np.linspace(0, 0.9, 300)  # no value is repeated
     rows = splits.validation
     positive = records["label"].to_numpy()[rows] == 1
-    for few in (4, 5):
-        spread = np.linspace(0, positive.sum() - 1, few).astype(int)  # in both halves of validation
-        chosen = np.sort(np.concatenate([rows[~positive], rows[positive][spread]]))
-        if few == 4:
-            checked(records, replace(splits, validation=chosen))
-        else:
-            assert "'amount'" in refusal(records, replace(splits, validation=chosen))
+    spread = np.linspace(0, positive.sum() - 1, few).astype(int)  # in both halves of validation
+    chosen = replace(splits, validation=np.sort(np.concatenate([rows[~positive], rows[positive][spread]])))
+    if outcome == "refused":
+        assert "'amount'" in refusal(records, chosen)
+    else:
+        warnings = checked(records, chosen).warnings
+        assert ["'amount'" in warning for warning in warnings] == [True] * (outcome == "warned")
 
 
 def test_one_class_of_several_that_a_column_gives_away_is_named():
@@ -302,7 +340,9 @@ def test_one_class_of_several_that_a_column_gives_away_is_named():
 def test_the_auc_is_that_of_scikit_learn(data):
     labels = data.draw(arrays(bool, st.integers(2, 50)).filter(lambda drawn: 0 < drawn.sum() < len(drawn)))
     scores = data.draw(arrays(float, len(labels), elements=st.floats(-1e9, 1e9) | st.integers(-2, 2).map(float)))
-    assert leakage.auc(labels, pd.Series(scores).rank().to_numpy()) == pytest.approx(roc_auc_score(labels, scores))
+    assert target_leakage.auc(labels, pd.Series(scores).rank().to_numpy()) == pytest.approx(
+        roc_auc_score(labels, scores)
+    )
 
 
 # Manifest

@@ -278,6 +278,28 @@ def test_times_with_a_zone_are_brought_to_utc(tmp_path):
     assert read(tmp_path, table).records["time"].min() == pd.Timestamp("2024-02-29 22:00")
 
 
+@pytest.mark.parametrize("with_zone", [True, False])
+def test_times_with_and_without_a_zone_in_one_column_are_told_by_row(tmp_path, with_zone):
+    table = payments()
+    few = table.index.isin([5, 9])
+    table["when"] += np.where(few == with_zone, "", "+02:00")
+    message = refused(tmp_path, table)
+    assert message.startswith(f"own.csv, row 7, column 'when': expected a time {'with' if with_zone else 'without'} a")
+    assert "(2 such rows)" in message
+
+
+def test_days_and_times_in_one_column_have_no_zone(tmp_path):
+    table = payments()
+    table.loc[::3, "when"] = table["when"].str[:10]
+    assert len(read(tmp_path, table)) == 400
+
+
+def test_day_first_and_month_first_dates_among_others_are_told_by_row(tmp_path):
+    table = payments()
+    table.loc[[4, 8], "when"] = ["13/03/2024 10:00", "03/13/2024 10:00"]
+    assert "row 6, column 'when'" in refused(tmp_path, table)
+
+
 def test_an_assumed_label_delay_is_told(tmp_path):
     def told(**given) -> bool:
         notes = read(tmp_path, payments(), Settings(label="bad", time="when", **given)).notes

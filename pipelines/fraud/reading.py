@@ -19,6 +19,8 @@ FULL_SETS = {"creditcard": (284_807, 492)}  # rows and frauds of public sets who
 RESERVED = {"id", "label", "labelled", "time", "known_at", "group", "weight", "score"}
 """Names of columns that records keep for themselves."""
 DAY = pd.Timedelta(days=1)
+CLASSES = ("legitimate", "fraud")
+"""Names of the classes by label."""
 
 
 # -------------------------------------------------------------------------------------------------------------- roles
@@ -276,6 +278,12 @@ def _refuse_unusable(data: Dataset[About], settings: Settings, origin: str) -> N
     frauds, rows = int(records["label"].sum()), len(records)
     if frauds in (0, rows):
         raise InputError(f"{origin}: expected frauds and legitimate payments. Received: {frauds} frauds of {rows}.")
+    if frauds > rows / 2 and not settings.base_rate:
+        raise InputError(
+            f"{origin}: expected 1 for fraud and 0 for legitimate. Received: 1 in {frauds:,} of {rows:,} rows: "
+            f"exchange them in {data.about.roles.label!r} or, if legitimate rows were subsampled, name the share of "
+            "frauds with --base-rate."
+        )
 
 
 def _weights(labels: np.ndarray, base_rate: float, origin: str) -> tuple[np.ndarray, float]:

@@ -5,22 +5,19 @@ All work on whole columns at once: two million payments take a few seconds.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
 from pipelines.core.contract import InputError
+from pipelines.core.data import copies
 from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits, halves
-
-MOST_AUC = 0.995  # a single column that ranks the labels better than this was hardly known before the label
-FEWEST = 5  # records of either class among the validation rows, below which an AUC says nothing
+from pipelines.core.data.target_leakage import columns_seen, refuse_views
 
 
 def refuse_leaks(
@@ -39,12 +36,20 @@ def refuse_leaks(
         features: columns that feed the network.
         allow_column: features that may separate the classes by themselves.
 
+    Returns:
+        The splits, with `copies` where test holds identical records, and with `warnings` of what is not refused:
+        records under two labels, groups that differ in spelling alone, values that are nearly pure on a small share.
+
     Raises:
         InputError: with an example, for an empty side, a side or a half of validation that lacks a class, a group on
-            two sides, sides that overlap in time, labels that were not known when the next side began, and a feature
-            that separates the classes by itself.
+            two sides, sides that overlap in time, labels that were not known when the next side began, records of
+            which many stand under two labels, and a feature that separates the classes by itself.
     """
-    records, splits = data.records, _drop_duplicates(data, splits)
+    records, warnings = data.records, splits.warnings
+    if classes:
+        copied = copies.distinctive(records, data.key, data.identity, min(2, len(data.key)))
+        warnings += copies.conflicts(records, np.flatnonzero(data.labelled), data.identity, copied)
+    splits = copies.drop_earlier(splits, data.identity, "identical to")
     _refuse_thin_sides(records, splits, classes)
     if "time" in records:
         _refuse_overlap(records, splits)
@@ -52,27 +57,12 @@ def refuse_leaks(
         _refuse_future_labels(records, splits)
     if "group" in records:
         _refuse_shared_groups(records, splits)
+        warnings += _respelt_groups(records, splits)
     if classes:
         _refuse_thin_halves(data, splits, classes)
-        _refuse_separating_columns(records, splits, classes, [name for name in features if name not in allow_column])
-    return splits
-
-
-def auc(positive: np.ndarray, ranks: np.ndarray) -> float:
-    """Area under the ROC curve from average ranks 1..n: the Mann-Whitney U of the positives over all pairs."""
-    ones = np.count_nonzero(positive)
-    return float((ranks[positive].sum() - ones * (ones + 1) / 2) / (ones * (len(positive) - ones)))
-
-
-def _drop_duplicates(data: Dataset[Any], splits: Splits) -> Splits:
-    kept, left_out = splits.sides(), dict(splits.left_out)
-    for side, later in (("validation", ["test"]), ("train", ["validation", "test"])):
-        rows, others = kept[side], np.concatenate([kept[name] for name in later])
-        twins = np.isin(data.identity[rows], data.identity[others])
-        if twins.any():
-            left_out[f"{side} records identical to one of {' or '.join(later)}"] = int(twins.sum())
-        kept[side] = rows[~twins]
-    return replace(splits.with_sides(kept), left_out=left_out)
+        views = columns_seen(records, features)
+        warnings += refuse_views(views, records["label"].to_numpy(), splits, classes, allow_column)
+    return replace(splits, warnings=warnings)
 
 
 def _refuse_thin_sides(records: pd.DataFrame, splits: Splits, classes: Sequence[str]) -> None:
@@ -147,42 +137,22 @@ def _refuse_shared_groups(records: pd.DataFrame, splits: Splits) -> None:
         )
 
 
-def _refuse_separating_columns(
-    records: pd.DataFrame, splits: Splits, classes: Sequence[str], names: Sequence[str]
-) -> None:
-    train, validation = (records["label"].to_numpy()[rows] for rows in (splits.train, splits.validation))
-    present = np.unique(train)
-    for name in names:
-        learnt, judged = records[name].iloc[splits.train], records[name].iloc[splits.validation]
-        for one in present[-1:] if len(present) == 2 else present:
-            for positive, scores in _views(learnt, judged, train == one, validation == one):
-                if min(positive.sum(), (~positive).sum()) < FEWEST:
-                    continue
-                area = auc(positive, pd.Series(scores).rank().to_numpy())
-                if max(area, 1 - area) >= MOST_AUC:
-                    raise InputError(
-                        f"Column {name!r} alone separates class '{classes[one]}' of validation from the rest (AUC"
-                        f" {area:.4f}), as if written down after the fact: drop it or, if it is known in time, add"
-                        f" --allow-column {shlex.quote(name)}"
-                    )
-
-
-def _views(
-    learnt: pd.Series, judged: pd.Series, of_train: np.ndarray, of_judged: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(whether positive, score) of validation rows: by each value's rate of positives in train, and as a number.
-
-    Values unseen in train get the prevalence; missing is a value, so that a column filled for one class alone is
-    seen. As a number, only rows that have one are judged.
-    """
-    codes, _ = pd.factorize(pd.concat([learnt, judged], ignore_index=True))  # missing is -1
-    seen, asked = np.split(codes, [len(learnt)])
-    rates = pd.Series(of_train).groupby(seen).mean()
-    yield of_judged, rates.reindex(asked, fill_value=of_train.mean()).to_numpy()
-    if not types.is_numeric_dtype(judged) and not types.is_datetime64_any_dtype(judged):
-        return
-    present = judged.notna().to_numpy()
-    yield of_judged[present], pd.to_numeric(judged[present]).to_numpy(float)
+def _respelt_groups(records: pd.DataFrame, splits: Splits) -> tuple[str, ...]:
+    """A warning of groups on two sides whose names differ only in case, separators or leading zeros."""
+    sides = {side: records["group"].iloc[rows].dropna().unique() for side, rows in splits.sides().items()}
+    named = pd.concat([pd.DataFrame({"name": names, "side": side}) for side, names in sides.items()], ignore_index=True)
+    parts = named["name"].astype(str).str.lower().str.findall(r"[^\W\d_]+|\d+")
+    spelling = parts.map(lambda words: "-".join(word.lstrip("0") or "0" if word.isdigit() else word for word in words))
+    spread = named.groupby(spelling)["side"].nunique()
+    shared = spread.index[(spread > 1) & (spread.index != "")]
+    if not len(shared):
+        return ()
+    alike = named[spelling == shared[0]].drop_duplicates("side")
+    examples = " and ".join(f"{name} of {side}" for name, side in alike.itertuples(index=False))
+    return (
+        f"Groups {examples} differ in spelling alone ({len(shared):,} such): if they are the same, write their names "
+        "alike, so that they stay on one side.",
+    )
 
 
 def _record(records: pd.DataFrame, row: int) -> str:

@@ -63,10 +63,10 @@ class Splits:
         if self.copies is None:
             return ways
         copies = np.unique(self.copies[part.rows], return_inverse=True)[1]
-        return {name: _joined(codes, copies) for name, codes in ways.items()} or {"copy": copies}
+        return {name: joined(codes, copies) for name, codes in ways.items()} or {"copy": copies}
 
 
-def _joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Codes that are equal where those in `a` or those in `b` are, or where others link them; int64 (n,) each."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components

@@ -23,6 +23,8 @@ WORDS = {"false": "0", "no": "0", "n": "0", "true": "1", "yes": "1", "y": "1"}
 CHUNK = 200_000  # rows read at once where a table may be larger than memory
 MOST_CATEGORIES = 1_000  # more distinct texts name things rather than describe them
 EPOCH = pd.Timestamp("1970-01-01")
+ZONE = r"[T ]\d\d.*(?:Z|[+-]\d\d(?::?\d\d)?)$"
+"""How a time of ISO 8601 with a zone ends."""
 MOST_SECONDS = 1e11  # a larger number counts milliseconds or less, and would stretch every span of time
 
 
@@ -204,7 +206,8 @@ def flags(column: pd.Series, expected: str, origin: str) -> pd.Series:
 def times(column: pd.Series, origin: str) -> pd.Series:
     """Times as datetime64[us] without a zone, in UTC where the column has one; numbers are seconds since 1970.
 
-    Text must be ISO 8601: in any other order of day and month, a guess can be wrong without a trace.
+    Text must be ISO 8601: in any other order of day and month, a guess can be wrong without a trace. For the same
+    reason all times must have a zone or none: those that differ from most are refused.
     """
     if is_numeric(column):
         seconds = numbers(column, origin, required=True)
@@ -213,6 +216,10 @@ def times(column: pd.Series, origin: str) -> pd.Series:
     raw = column if types.is_datetime64_any_dtype(column) else column.astype("str")
     values = pd.to_datetime(raw, errors="coerce", utc=True, format="ISO8601")
     refuse(column, values.isna(), "a date such as 2024-01-31 or 2024-01-31 12:30:00", origin)
+    if not types.is_datetime64_any_dtype(raw):
+        zoned = raw.str.contains(ZONE)
+        most = zoned.mean() >= 0.5
+        refuse(column, zoned != most, f"a time {'with' if most else 'without'} a zone, as most have it", origin)
     return values.dt.tz_localize(None).astype("datetime64[us]")
 
 
