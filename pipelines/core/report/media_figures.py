@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.core.report.figures import CHAMPION, MUTED, in_style, plain
+from pipelines.core.report.figures import CHAMPION, MUTED, in_style
+from pipelines.core.report.names import plain
 
 
 @in_style
@@ -32,7 +33,7 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
                 # A contour leaves visible what lies under it, which a colour wash would hide.
                 if share.max() > 0:
                     axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
-            axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
+            axes.set_title(plain(caption), fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
         places[0].annotate(plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
                            fontsize=10, fontweight="bold", ha="left")  # fmt: skip
     return figure

@@ -18,7 +18,7 @@ from pipelines.core.data.splits import Splits
 from pipelines.core.evaluation import drift
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.reading.downloads import Origin
-from pipelines.core.report import figures, html
+from pipelines.core.report import captions, figures, html
 from pipelines.core.report.items import Item
 from pipelines.core.review import compatibility, promotion
 from pipelines.core.review.compatibility import Drift
@@ -114,7 +114,8 @@ def results(outcome: Outcome, changed: Drift | None = None) -> list[Item]:
         else:
             items.append(item)
     if fitted := outcome.fitted:
-        items.append(Item("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
+        curves = figures.learning_curves(fitted.epochs, fitted.kept_epoch)
+        items.append(Item("learning curves", curves, captions.learning_curves(len(fitted.epochs))))
     _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
