@@ -170,7 +170,7 @@ def outcome():
 def test_the_report_has_what_a_reviewer_looks_for(outcome):
     items = contents(report.report(outcome))
     assert {name for name, item in items.items() if isinstance(item, Figure)} == {
-        "confusion", "ROC curve", "reliability", "risk against coverage", "image regions that drive the decision",
+        "confusion", "roc curve", "reliability", "risk against coverage", "image regions that drive the decision",
     }  # fmt: skip
     classes = items["table of classes"]
     assert classes["test images"].sum() == len(outcome.parts["test"])
@@ -192,8 +192,8 @@ def test_the_verdict_begins_with_what_a_clinic_asks(outcome):
     right = outcome.resampled.values["network", "accuracy"]
     assert said.startswith(f"Of 100 images {100 * right:.0f} are classified correctly (")
     found, passed = (items[f"{name}_at_specificity_90"] for name in ("sensitivity", "specificity"))
-    assert f"{100 * found:.0f} of 100 {outcome.facts.classes[1]} are found and {100 * passed:.0f} of 100" in said
-    assert f"{100 * items['share_referred']:.0f} are referred to a person" in said
+    assert f"{100 * found:.0f} of 100 images of '{outcome.facts.classes[1]}' are found, {100 * passed:.0f} of" in said
+    assert f"{100 * items['share_referred']:.0f} of 100 are referred to a person" in said
 
 
 def test_the_mean_image_of_a_class_shows_no_single_one(outcome):

@@ -34,8 +34,8 @@ CLASSES = captions.CLASSES + (
     " A prediction set holds the classes that cannot be excluded: its coverage is how often the true one is in it."
 )
 RISK = (
-    "How many decisions are wrong if only the surest are taken, and the others referred to a person: to the left few "
-    "are decided. Look how far the line stays low; one that does not fall to the left means that sureness is empty."
+    "How many decisions are wrong if only the most confident are taken and the others referred to a person; to the "
+    "left few are decided. Look how far the line stays low: one that never does shows that confidence says nothing."
 )
 REGIONS = (
     "Covering the outlined region would change the decision most. Look whether it is where an expert would look: "
@@ -58,7 +58,7 @@ def remarks(outcome: Outcome) -> list[str]:
     if len(facts.classes) == 2:
         found, passed = _at_threshold(outcome)
         negative, positive = facts.classes
-        at_threshold = f"{_of_100(found)} {positive} are found and {_of_100(passed)} {negative} raise no alarm"
+        at_threshold = f"{_of_100(found)} images of '{positive}' are found, {_of_100(passed)} of '{negative}' pass"
         said.append(f"At the threshold in use {at_threshold}.")
     else:
         shares = [1 - wrong[labels == label].mean() for label in range(len(facts.classes)) if (labels == label).any()]
@@ -66,7 +66,7 @@ def remarks(outcome: Outcome) -> list[str]:
         said.append(f"Least often found: {facts.classes[worst]}, {_of_100(shares[worst])}.")
     sure = probability.max(axis=1) >= facts.sure
     rest = f"; of the rest {wrong[sure].mean():.1%} are wrong".replace("%", " %") if sure.any() else ""
-    said.append(f"Of 100 images {100 * (1 - sure.mean()):.0f} are referred to a person{rest}.")
+    said.append(f"{100 * (1 - sure.mean()):.0f} of 100 are referred to a person{rest}.")
     return [" ".join(said)]
 
 
@@ -96,7 +96,7 @@ def _two_classes(outcome: Outcome) -> Iterator[Item]:
     """The ROC curve, and what the threshold in use gives on test."""
     part, scores = outcome.parts["test"], {"network": outcome.scores, **outcome.baselines}
     curve = class_figures.roc_curve(part.labels, scores, part.weights, outcome.facts.threshold)
-    yield Item("ROC curve", curve, captions.ROC)
+    yield Item("roc curve", curve, captions.ROC)
     found, passed = _at_threshold(outcome)
     at = f"specificity_{100 * outcome.settings.specificity:.0f}"
     yield Item(f"sensitivity_at_{at}", found, f"share of {outcome.facts.classes[1]} found, with the threshold in use")

@@ -50,7 +50,9 @@ STYLE: Any = {
     "ytick.color": "#aaaaaa",
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "legend.frameon": False,
+    "legend.facecolor": "white",
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "legend.fontsize": 9.5,
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.12,
@@ -120,7 +122,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
         if f"val_{name}" in history:
             validation = history[f"val_{name}"]
             axes.axvline(kept, color=FAINT, linewidth=6, zorder=0)
-            axes.plot(validation, color=NETWORK, linewidth=2.2, label="validation")
+            axes.plot(validation, color=NETWORK, linewidth=2.2, marker=marker, label="validation")
             axes.plot(kept, validation[kept], "o", color=NETWORK, label=f"kept: epoch {kept}")
         axes.margins(y=0.15)
     figure.axes[0].legend()

@@ -21,8 +21,8 @@ def all_figures(values: Mapping[str, float], meanings: Mapping[str, str] | None 
 
     Example:
         >>> all_figures({"test/roc_auc": 0.912, "test/roc_auc_low": 0.88, "test/roc_auc_high": 0.94})
-            figure value  95 % interval
-        0  ROC AUC  0.912  0.88 to 0.94
+            figure  value   95 % interval
+        0  ROC AUC  0.912  0.880 to 0.940
     """
     meanings, rows = meanings or {}, []
     for name in sorted(values, key=_group):
