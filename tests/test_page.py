@@ -186,7 +186,7 @@ def test_every_number_of_a_run_is_in_the_table_of_all_figures():
     }
     table = all_figures(values, {"roc_auc": "how well positives are ranked above the others"})
     assert cells(page_with(table)) == [
-        "ROC AUC", "how well positives are ranked above the others", "0.9123", "0.880 to 0.940",
+        "ROC AUC", "how well positives are ranked above the others", "0.9123", "0.880\u00a0to\u00a00.940",
         "CRPS skill 1 day", "", "−0.0123", "",
         "errors", "", "3", "",
         "share low", "", "0.25", "",
@@ -231,6 +231,10 @@ def test_figures_are_embedded_at_two_pixels_a_point():
 )
 def test_cells_are_formatted_for_reading(values, expected):
     assert cells(page_with(pd.DataFrame({"column": values}))) == expected
+
+
+def test_ids_are_names_even_if_they_are_numbers():
+    assert cells(page_with(pd.DataFrame({"id": [196707], "count": [196707]}))) == ["196707", "196,707"]
 
 
 def test_numbers_stand_right_and_words_left():

@@ -58,7 +58,8 @@ def remarks(outcome: Outcome) -> list[str]:
     found = f"{_percent(shares['recall_at_budget'])} of the frauds"
     if "money_caught_at_budget" in shares:
         found += f" and {_percent(shares['money_caught_at_budget'])} of the money"
-    return [f"{alerts}, {_percent(shares['precision_at_budget'])} of them right; they find {found}."]
+    right = _percent(shares["precision_at_budget"])
+    return [f"{alerts}, {right} of them right; they find {found}. In brackets: 95 % intervals."]
 
 
 def _percent(share: Interval) -> str:

@@ -67,7 +67,7 @@ def remarks(outcome: Outcome) -> list[str]:
     sure = probability.max(axis=1) >= facts.sure
     rest = f"; of the rest {wrong[sure].mean():.1%} are wrong".replace("%", " %") if sure.any() else ""
     said.append(f"{100 * (1 - sure.mean()):.0f} of 100 are referred to a person{rest}.")
-    return [" ".join(said)]
+    return [" ".join([*said, "In brackets: 95 % interval."])]
 
 
 def report(outcome: Outcome) -> Iterator[Item]:

@@ -67,7 +67,7 @@ def remarks(outcome: Outcome) -> list[str]:
         said = f"In {stream.hours:.1f} hours of running speech there are {rate:.2g} false accepts an hour"
         missed = f", and {100 * matches.missed / spoken:.0f} of 100 commands are missed" if spoken else ""
         sentences.append(said + missed)
-    return [" ".join(f"{sentence}." for sentence in sentences)]
+    return [" ".join(f"{sentence}." for sentence in [*sentences, "In brackets: 95 % interval"])]
 
 
 def report(outcome: Outcome) -> Iterator[Item]:

@@ -156,6 +156,8 @@ def _column(values: pd.Series) -> tuple[bool, list[str]]:
     """(is it a column of numbers, its cells): at most three significant digits of the largest, thousands apart."""
     if pd.api.types.is_bool_dtype(values):
         return False, ["yes" if value else "no" for value in values]
+    if values.name == "id":  # a name, even if it is a number
+        return False, list(map(str, values))
     if not pd.api.types.is_numeric_dtype(values):
         cells = ["–" if pd.api.types.is_scalar(value) and pd.isna(value) else _text(value) for value in values]
         return all(isinstance(value, Interval | Number) for value in values), cells

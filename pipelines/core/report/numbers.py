@@ -20,9 +20,10 @@ def all_figures(values: Mapping[str, float], meanings: Mapping[str, str] | None 
         meanings: what a number is, by the last part of its name, as the caption of an `Item` says it.
 
     Example:
-        >>> all_figures({"test/roc_auc": 0.912, "test/roc_auc_low": 0.88, "test/roc_auc_high": 0.94})
-            figure  value   95 % interval
-        0  ROC AUC  0.912  0.880 to 0.940
+        >>> all_figures({"test/roc_auc": 0.912, "cost/training_seconds": 61.0})
+                           figure  value
+        0                 ROC AUC  0.912
+        1  training seconds, cost   61.0
     """
     meanings, rows = meanings or {}, []
     for name in sorted(values, key=_group):
@@ -47,4 +48,4 @@ def _group(name: str) -> int:
 def _interval(value: float, low: float, high: float) -> str:
     if math.isnan(low) or math.isnan(high):
         return ""
-    return " to ".join(Interval(value, low, high).rounded()[1:])
+    return "\u00a0to\u00a0".join(Interval(value, low, high).rounded()[1:])  # on one line
