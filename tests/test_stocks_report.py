@@ -195,8 +195,8 @@ def test_the_verdict_begins_with_how_much_better_than_har(planted):
     numbers, said = contents(report.report(planted)), report.remarks(planted)[0]
     ratio = planted.resampled.interval("network", "qlike_ratio_har_1d")
     by = f"{100 * abs(1 - ratio.value):.0f} % {'better' if ratio.value < 1 else 'worse'}"
-    assert said.startswith(f"Volatility is forecast, against HAR, {by} over 1 day (")
-    assert f"{100 * (1 - ratio.high):.0f} to {100 * (1 - ratio.low):.0f} % better)".replace("-", "−") in said
+    span = f"({100 * (1 - ratio.high):.0f} to {100 * (1 - ratio.low):.0f})".replace("-", "−")
+    assert said.startswith(f"Against HAR, volatility is forecast {by} over 1 day {span}")
     inside = ", ".join(f"{100 * numbers[f'coverage_80_{h}d']:.0f}" for h in (1, 5, 21))
     assert f"{inside} % fell into the 80 % intervals" in said
 

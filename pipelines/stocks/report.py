@@ -111,8 +111,10 @@ def _against_har(outcome: Outcome) -> str:
         # The lower the ratio, the further ahead: the ends change places.
         value, low, high = (100 * (1 - end) for end in (ratio.value, ratio.high, ratio.low))
         word = "better" if value > 0 else "worse"
-        said.append(f"{abs(value):.0f} % {word} over {in_days(h)} (95 % interval {low:.0f} to {high:.0f} % better)")
-    return minus(f"Volatility is forecast, against HAR, {', '.join(said)}.")
+        said.append(f"{abs(value):.0f} % {word} over {in_days(h)} ({low:.0f} to {high:.0f})")
+    return minus(
+        f"Against HAR, volatility is forecast {', '.join(said)}; in brackets 95 % intervals of how much better."
+    )
 
 
 def _horizons(which: Sequence[bool]) -> str:

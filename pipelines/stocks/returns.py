@@ -69,9 +69,8 @@ def coverage(outcome: Outcome) -> str:
     said = []
     for wanted in COVERAGES:
         shares = [forecasting.inside(observed[:, k], quantiles[:, k], LEVELS, wanted).mean() for k in range(H)]
-        said.append(
-            f"{', '.join(f'{100 * share:.0f}' for share in shares)} % within the {100 * wanted:.0f} % intervals"
-        )
+        inside = ", ".join(f"{100 * share:.0f}" for share in shares)
+        said.append(f"{inside} % fell into the {100 * wanted:.0f} % intervals")
     *first, last = [str(h) for h in HORIZONS]
     return f"Of the returns over {', '.join(first)} and {last} days, {' and '.join(said)}."
 
