@@ -54,7 +54,8 @@ def remarks(outcome: Outcome) -> list[str]:
     probability = distribution(outcome.scores)
     wrong = probability.argmax(axis=1) != labels
     right = outcome.resampled.interval("network", "accuracy")
-    said = [f"Of 100 images {100 * right.value:.0f} are classified correctly ({_span(right)})."]
+    value, low, high = (f"{100 * share:.0f}" for share in (right.value, right.low, right.high))
+    said = [f"Of 100 images {value} are classified correctly ({low} to {high})."]
     if len(facts.classes) == 2:
         found, passed = _at_threshold(outcome)
         negative, positive = facts.classes
@@ -152,10 +153,6 @@ def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, n
 
 def _of_100(share: float) -> str:
     return f"{100 * share:.0f} of 100"
-
-
-def _span(interval: Any) -> str:
-    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
 
 
 def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:

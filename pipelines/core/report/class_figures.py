@@ -13,9 +13,9 @@ from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation.calibration import expected_calibration_error, reliability_table
 from pipelines.core.evaluation.metrics import average_precision, brier, roc_auc
 from pipelines.core.report import captions
-from pipelines.core.report.figures import CHAMPION, FAINT, INK, MUTED, NETWORK, in_style, new_axes, ranked
 from pipelines.core.report.items import Item
 from pipelines.core.report.names import plain
+from pipelines.core.report.style import CHAMPION, FAINT, INK, MUTED, NETWORK, in_style, new_axes, ranked
 
 
 @in_style

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.core.report.figures import CHAMPION, MUTED, in_style
 from pipelines.core.report.names import plain
+from pipelines.core.report.style import CHAMPION, MUTED, in_style
 
 
 @in_style
