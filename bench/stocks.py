@@ -27,7 +27,7 @@ from pipelines.core.reading import downloads
 from pipelines.core.tasks.forecasting import Panel
 from pipelines.core.training import device
 from pipelines.core.training.trial import Outcome, trial
-from pipelines.stocks import PIPELINE, Settings, report
+from pipelines.stocks import PIPELINE, Settings, report, returns
 from pipelines.stocks.features import HORIZONS
 
 CRASH = pd.Timestamp("2015-08-24")
@@ -128,9 +128,9 @@ def summary(first: Outcome, everything: pd.DataFrame, calm: pd.DataFrame) -> Non
     print("\nCalm and stormy days\n" + report.against(first, panel).round(4).to_string(index=False))
     print(
         "\nForecasts of returns\n"
-        + report.returns(first, report.quantile_forecasts(first)).round(4).to_string(index=False)
+        + returns.scores(first, returns.quantile_forecasts(first)).round(4).to_string(index=False)
     )
-    print("\nDirection\n" + report.direction(first).to_string(index=False))
+    print("\nDirection\n" + returns.direction(first).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pipelines.core.data.arrays import Encoded, Part
 from pipelines.core.data.dataset import Dataset
+from pipelines.core.report.items import Item
 
 
 @dataclass(frozen=True)
@@ -36,3 +38,20 @@ def part(
     columns = named if all(np.ndim(values) == 1 for values in named.values()) else {}
     data = dataset(pd.DataFrame(columns, index=range(count)) if records is None else records)
     return Part(data, np.arange(count) if rows is None else rows, Encoded(dict(inputs), dict(named)))
+
+
+def contents(items):
+    """What a report yields, by name."""
+    return {Item(*item).name: Item(*item).content for item in items}
+
+
+def without_words(items):
+    """Names of figures and tables without a caption of a sentence, and of numbers that say nothing but their name."""
+    found = []
+    for item in (Item(*item) for item in items):
+        if isinstance(item.content, pd.DataFrame | Figure):
+            enough = len(item.caption.split()) >= (10 if item.shown else 4) and item.caption.endswith(".")
+        else:
+            enough = isinstance(item.content, bytes) or len(item.caption.split()) >= 2
+        found += [] if enough else [item.name]
+    return found

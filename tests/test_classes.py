@@ -126,7 +126,8 @@ def test_mistakes_are_listed_by_how_sure_they_were():
 
 def test_calibration_of_several_classes_is_that_of_the_confidence():
     perfect = np.tile([0.5, 0.25, 0.25], (4, 1))  # decides the first class, which half of them are of
-    items = dict(class_figures.calibration(np.array([0, 0, 1, 2]), np.eye(3)[[0, 0, 0, 0]], perfect, np.ones(4)))
+    before = np.eye(3)[[0, 0, 0, 0]]
+    items = builders.contents(class_figures.calibration(np.array([0, 0, 1, 2]), before, perfect, np.ones(4), NAMES))
     assert items["expected_calibration_error_calibrated"] == pytest.approx(0)
     assert items["expected_calibration_error_before_calibration"] == pytest.approx(0.5)
     assert items["brier_calibrated"] == pytest.approx(0.25)

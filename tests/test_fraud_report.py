@@ -1,5 +1,6 @@
 """Metrics against brute force and scikit-learn, decisions within the budget, and a report that can be read."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,10 +13,12 @@ from matplotlib.figure import Figure
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipelines.core.data.arrays import Encoded, Part
+from pipelines.core.data.splits import Splits
 from pipelines.core.evaluation.metrics import brier
 from pipelines.fraud import Settings, data, report
 from pipelines.fraud.reading import DAY, Roles
 from pipelines.fraud.task import CARD_PRECISION, NO_CARD, TASK, card_precision
+from tests.builders import contents, without_words
 
 ROLES = Roles("", "bad", "when", "sum", ("card", "shop"))
 FACTS = data.Facts(ROLES, 1.0, (), {}, ("sum",), {})
@@ -189,7 +192,7 @@ def outcome_of(examples: str = "full", roles: Roles = ROLES) -> SimpleNamespace:
         outputs=scores[:, None],
         scores=probability,
         baselines={"chance": rng.random(len(part)), "amount": part.records["sum"].to_numpy()},
-        splits=SimpleNamespace(clusters=roles.entities),
+        splits=Splits(*[np.array([], int)] * 2, np.arange(len(part)), clusters=roles.entities),
         counted=counted,
         headline=headline,
         headline_scores=probability[counted],
@@ -199,7 +202,7 @@ def outcome_of(examples: str = "full", roles: Roles = ROLES) -> SimpleNamespace:
 
 def test_the_report_holds_the_figures_and_numbers_of_a_fraud_desk():
     outcome = outcome_of()
-    items = dict(report.report(outcome))
+    items = contents(report.report(outcome))
     for name in ("precision and recall", "reliability", "cost against threshold", "daily alerts", "slices"):
         assert isinstance(items[name], Figure)
     part, scores = outcome.headline, outcome.headline_scores
@@ -209,6 +212,8 @@ def test_the_report_holds_the_figures_and_numbers_of_a_fraud_desk():
     assert items["precision_at_budget"] == pytest.approx(stolen[alert].mean())
     assert items["money_caught_at_budget"] == pytest.approx(money[stolen & alert].sum() / money[stolen].sum())
     assert items["alerts_per_day"] == pytest.approx(alert.sum() / 30)
+    for name in ("recall_at_budget", "precision_at_budget", "money_caught_at_budget"):
+        assert items[f"{name}_low"] < items[name] < items[f"{name}_high"]
     every = outcome.parts["test"]
     assert items["roc_auc_all_rows"] == pytest.approx(roc_auc_score(every.labels, outcome.scores))
     ceiling, reached = items["card_precision_at_100_ceiling"], items["card_precision_at_100_all_rows"]
@@ -216,9 +221,35 @@ def test_the_report_holds_the_figures_and_numbers_of_a_fraud_desk():
     assert 0 < ceiling < 1
 
 
+def test_every_item_says_what_it_is_and_how_to_read_it():
+    assert without_words(report.report(outcome_of())) == []
+
+
+def test_the_verdict_begins_with_what_a_fraud_desk_asks():
+    outcome = outcome_of()
+    items = contents(report.report(outcome))
+    said = report.remarks(outcome)[0]
+    assert said.startswith(f"{items['alerts_per_day']:.3g} alerts a day, {items['precision_at_budget']:.0%}"[:-1])
+    found = re.search(r"(\d+) % \((\d+) to (\d+)\) of the frauds and (\d+) % .* of the money", said)
+    recall = [items[f"recall_at_budget{end}"] for end in ("", "_low", "_high")]
+    assert [int(share) for share in found.groups()] == pytest.approx(
+        [100 * share for share in (*recall, items["money_caught_at_budget"])], abs=0.51
+    )
+    bare = report.remarks(outcome_of(roles=replace(ROLES, time="", amount="", entities=())))[0]
+    assert bare.startswith("Alerts, ")
+    assert "money" not in bare
+
+
+def test_a_network_without_alerts_says_so():
+    outcome = outcome_of()
+    outcome.facts = replace(outcome.facts, threshold=2.0)
+    assert report.remarks(outcome)[0].startswith("No test payment gets an alert")
+    assert contents(report.report(outcome))["recall_at_budget"] == 0
+
+
 def test_every_way_of_slicing_covers_the_headline_rows():
     outcome = outcome_of()
-    table = dict(report.report(outcome))["table of slices"]
+    table = contents(report.report(outcome))["table of slices"]
     assert set(table["slice"]) == {"amount", "hour"}  # every card and shop is of one age group
     for _, slices in table.groupby("slice"):
         assert slices["rows"].sum() == len(outcome.headline)
@@ -240,7 +271,7 @@ def test_a_payment_is_sliced_by_the_age_of_its_customer_and_terminal():
 
 def test_the_worst_misses_are_the_dearest_frauds_without_an_alert():
     outcome = outcome_of()
-    misses = dict(report.report(outcome))["worst misses"]
+    misses = contents(report.report(outcome))["worst misses"]
     part = outcome.headline
     missed = (part.labels == 1) & (outcome.headline_scores < outcome.facts.threshold)
     assert misses["sum"].tolist() == sorted(part.frame["sum"][missed], reverse=True)[: report.MISSES]
@@ -248,15 +279,15 @@ def test_the_worst_misses_are_the_dearest_frauds_without_an_alert():
 
 @pytest.mark.parametrize(("examples", "columns"), [("ids", ["id", "probability"]), ("auto", ["id", "probability"])])
 def test_peoples_own_payments_are_shown_by_identifier_alone(examples, columns):
-    assert list(dict(report.report(outcome_of(examples)))["worst misses"]) == columns
+    assert list(contents(report.report(outcome_of(examples)))["worst misses"]) == columns
 
 
 def test_no_example_is_shown_where_none_may_be_stored():
-    assert "worst misses" not in dict(report.report(outcome_of("none")))
+    assert "worst misses" not in contents(report.report(outcome_of("none")))
 
 
 def test_a_table_of_label_and_features_alone_can_be_reported():
-    items = dict(report.report(outcome_of(roles=replace(ROLES, time="", amount="", entities=()))))
+    items = contents(report.report(outcome_of(roles=replace(ROLES, time="", amount="", entities=()))))
     assert "daily alerts" not in items
     assert "cost against threshold" not in items
     assert items["table of slices"].empty

@@ -16,6 +16,7 @@ from pipelines.core.training.trial import trial
 from pipelines.medical_images import PIPELINE, Settings, baselines, demo, model, report
 from pipelines.medical_images.data import About, Facts
 from pipelines.medical_images.task import TASK, prediction_sets
+from tests.builders import contents, without_words
 
 SETTINGS = Settings(alpha=0.1, wanted_error=0.05, specificity=0.9)
 
@@ -167,7 +168,7 @@ def outcome():
 
 
 def test_the_report_has_what_a_reviewer_looks_for(outcome):
-    items = dict(report.report(outcome))
+    items = contents(report.report(outcome))
     assert {name for name, item in items.items() if isinstance(item, Figure)} == {
         "confusion", "roc curve", "reliability", "risk against coverage", "image regions that drive the decision",
     }  # fmt: skip
@@ -178,6 +179,31 @@ def test_the_report_has_what_a_reviewer_looks_for(outcome):
     assert items["prediction_set_coverage"] <= items["prediction_set_size"]
     wrong = items["worst mistakes"]
     assert (wrong["true"] != wrong["decided"]).all()
+
+
+@pytest.mark.parametrize("examples", ["ids", "full"])
+def test_every_item_says_what_it_is_and_how_to_read_it(outcome, examples):
+    changed = replace(outcome, settings=replace(outcome.settings, examples=examples))
+    assert without_words(report.report(changed)) == []
+
+
+def test_the_verdict_begins_with_what_a_clinic_asks(outcome):
+    items, said = contents(report.report(outcome)), report.remarks(outcome)[0]
+    right = outcome.resampled.values["network", "accuracy"]
+    assert said.startswith(f"Of 100 images {100 * right:.0f} are classified correctly (")
+    found, passed = (items[f"{name}_at_specificity_90"] for name in ("sensitivity", "specificity"))
+    assert f"{100 * found:.0f} of 100 images of '{outcome.facts.classes[1]}' are found, {100 * passed:.0f} of" in said
+    assert f"{100 * items['share_referred']:.0f} of 100 are referred to a person" in said
+
+
+def test_the_mean_image_of_a_class_shows_no_single_one(outcome):
+    train = outcome.parts["train"]
+    mean = report._mean_image(train, 1)
+    own = train.x(np.flatnonzero(train.labels == 1))["image"].astype(float)
+    assert mean == pytest.approx(own.mean(axis=0), abs=1)
+    assert np.abs(own - mean).mean(axis=(1, 2, 3)).min() > 3, "near to one of the images"
+    few = train.take(np.flatnonzero(train.labels == 1)[: report.FEWEST - 1])
+    assert report._mean_image(few, 1) is None
 
 
 def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
@@ -197,10 +223,14 @@ def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
     ("examples", "pictures", "tables"), [("none", False, False), ("ids", False, True), ("full", True, True)]
 )
 def test_records_are_stored_only_as_far_as_allowed(outcome, examples, pictures, tables):
-    items = dict(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
+    items = contents(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
     assert ("worst mistakes" in items) == tables
     shown = items.get("image regions that drive the decision")
     assert (shown is not None) == tables
     if shown:
-        grey = any(image.get_cmap().name == "gray" for axes in shown.axes for image in axes.get_images())
-        assert grey == pictures
+        test = outcome.parts["test"].x()["image"][..., 0]
+        beneath = [image.get_array() for axes in shown.axes for image in axes.get_images()]
+        single = [any(np.array_equal(image, one) for one in test) for image in beneath]
+        assert beneath
+        assert all(single) if pictures else not any(single)
+        assert all(image.get_cmap().name == "gray" for axes in shown.axes for image in axes.get_images())

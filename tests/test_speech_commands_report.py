@@ -9,12 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines import __main__ as cli
+from pipelines.core.report.items import Item, sections
 from pipelines.core.serving import litert
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict
 from pipelines.core.training.trial import trial
 from pipelines.speech_commands import PIPELINE, Settings, audio, demo, model, report
 from pipelines.speech_commands.data import Facts
+from tests.builders import contents, without_words
 
 FACTS = Facts(("no", "yes", "_silence_"), 8_000, 8_000)
 RNG = np.random.default_rng(0)
@@ -88,7 +90,7 @@ def outcome(tmp_path_factory):
 
 
 def test_the_report_has_what_a_reviewer_looks_for(outcome):
-    items = dict(report.report(outcome))
+    items = contents(report.report(outcome))
     assert {name for name, item in items.items() if isinstance(item, Figure)} == {
         "confusion", "accuracy in noise", "reliability", "spectrograms of the worst mistakes",
     }  # fmt: skip
@@ -110,9 +112,32 @@ def test_the_report_has_what_a_reviewer_looks_for(outcome):
     assert len(clip) == outcome.facts.samples
 
 
+def test_every_item_says_what_it_is_and_how_to_read_it(outcome):
+    assert without_words(report.report(outcome)) == []
+
+
+def test_the_verdict_begins_with_what_a_user_asks(outcome):
+    items, said = contents(report.report(outcome)), report.remarks(outcome)[0]
+    right = outcome.resampled.values["network", "accuracy"]
+    assert said.startswith(f"Of 100 clips {100 * right:.0f} are recognised (")
+    assert f"of the worst speaker's {100 * items['accuracy_of_worst_speaker']:.0f}." in said
+    assert f"{items['stream_false_accepts_per_hour']:.2g} false accepts an hour" in said
+    assert f"{100 * items['stream_false_rejections']:.0f} of 100 commands are missed" in said
+    silent = replace(outcome, facts=replace(outcome.facts, detector=None))
+    assert "running speech" not in report.remarks(silent)[0]
+
+
+def test_the_sounds_of_the_worst_mistakes_can_be_played_on_the_page(outcome):
+    page = sections([Item(*item) for item in report.report(outcome)])
+    (sounds,) = [section for section in page if section.title == "Sounds of the worst mistakes"]
+    assert len(sounds.items) == report.PLAYED
+    assert all(", true: " in sound.caption for sound in sounds.items)
+    assert sum(len(sound.address) for sound in sounds.items) < 1e6, "the page stays small"
+
+
 @pytest.mark.parametrize(("examples", "sounds", "tables"), [("none", 0, False), ("ids", 0, True)])
 def test_recordings_are_stored_only_as_far_as_allowed(outcome, examples, sounds, tables):
-    items = dict(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
+    items = contents(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
     assert sum(name.startswith("sounds/") for name in items) == sounds
     assert ("worst mistakes" in items) == tables
     assert "spectrograms of the worst mistakes" not in items

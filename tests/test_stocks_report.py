@@ -25,6 +25,7 @@ from pipelines.core.training.trial import Outcome, trial
 from pipelines.stocks import PIPELINE, Settings, data, report, trading
 from pipelines.stocks.model import LEVELS
 from pipelines.stocks.task import TASK, qlike
+from tests.builders import contents, without_words
 
 SETTINGS = Settings(window=10, epochs=3, batch_size=256, learning_rate=1e-3, examples="full")
 
@@ -173,16 +174,31 @@ def test_a_planted_volatility_is_forecast_better_than_by_the_mean(planted):
 
 def test_the_report_yields_numbers_tables_and_figures(planted):
     items = list(report.report(planted))
-    names = [name for name, _ in items]
+    names = [item.name for item in items]
     assert len(set(names)) == len(names)
-    numbers = {name: value for name, value in items if isinstance(value, float)}
+    items = contents(items)
+    numbers = {name: value for name, value in items.items() if isinstance(value, float)}
     assert {"coverage_80_1d", "coverage_95_5d", "crps_skill_21d", "pinball_1d"} <= set(numbers)
     assert np.isfinite(list(numbers.values())).all()
-    assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure, Promise}
-    against = dict(items)["loss relative to the baselines"]
+    assert {type(value) for name, value in items.items() if name not in numbers} == {pd.DataFrame, Figure, Promise}
+    against = items["loss relative to the baselines"]
     assert set(against["against"]) == {"constant", "har", "har_market", "har_pooled", "garch", "trees"}
     assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
     assert (against["all days, %"] <= against.filter(like="%").max(axis=1)).all()
+
+
+def test_every_item_says_what_it_is_and_how_to_read_it(planted):
+    assert without_words(report.report(planted)) == []
+
+
+def test_the_verdict_begins_with_how_much_better_than_har(planted):
+    numbers, said = contents(report.report(planted)), report.remarks(planted)[0]
+    ratio = planted.resampled.interval("network", "qlike_ratio_har_1d")
+    by = f"{100 * abs(1 - ratio.value):.0f} % {'better' if ratio.value < 1 else 'worse'}"
+    span = f"({100 * (1 - ratio.high):.0f} to {100 * (1 - ratio.low):.0f})".replace("-", "−")
+    assert said.startswith(f"Against HAR, volatility is forecast {by} over 1 day {span}")
+    inside = ", ".join(f"{100 * numbers[f'coverage_80_{h}d']:.0f}" for h in (1, 5, 21))
+    assert f"{inside} % fell into the 80 % intervals" in said
 
 
 def test_gates_name_the_level_of_their_intervals(planted):

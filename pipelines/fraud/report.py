@@ -1,135 +1,73 @@
-"""Baselines on the same payments and the same inputs, from trivial to strong, and what a reviewer sees."""
+"""What a reviewer sees of the alerts; the baselines are in `baselines`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from pipelines.core.data.arrays import Part, Rows
+from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation import calibration
 from pipelines.core.evaluation.bootstrap import Interval, bootstrap
-from pipelines.core.evaluation.metrics import average_precision, brier, of_scores
-from pipelines.core.report import class_figures, figures
-from pipelines.core.tasks.classification import Predict, prevalence
-from pipelines.fraud import Settings
-from pipelines.fraud.data import Facts
-from pipelines.fraud.history import CATEGORIES, LATEST, PAYMENT
-from pipelines.fraud.model import signed_log
+from pipelines.core.evaluation.metrics import Metric, average_precision, brier, of_scores, ratio_of_sums
+from pipelines.core.report import captions, class_figures, figures
+from pipelines.core.report.items import Item
+from pipelines.fraud.baselines import baselines
 from pipelines.fraud.reading import DAY, Roles
 from pipelines.fraud.task import CARD_PRECISION, TASK
 
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
 
-LEGITIMATE = 150_000
-"""Legitimate training payments that a baseline is fitted on; where there are more, each stands for several."""
-TREES = {"learning_rate": 0.05, "max_iter": 200, "max_leaf_nodes": 15, "l2_regularization": 10.0}
-"""Settings that did best on the validation folds of `make bench-fraud`, where the network's were chosen too."""
-PATIENCE = 20
-"""Rounds without a lower loss on the validation payments before no more trees are added."""
-
-
-# ---------------------------------------------------------------------------------------------------------- baselines
-
-
-def baselines(facts: Facts, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Predict]]:
-    """Pairs of name and predict, which gives one score a payment, float64 (n,), higher for the likelier fraud."""
-    yield "prevalence", prevalence(train, 2)
-    if amount := facts.roles.amount:
-        yield "amount_rule", lambda part: part.frame[amount].to_numpy(np.float64)
-    rows, weights = _thinned(train, settings.seed)
-    sample = train.take(rows)
-    yield "logistic_regression", _logistic_regression(facts, sample, weights)
-    yield "trees", _trees(facts, settings, sample, weights, validation)
-
-
-def _thinned(train: Part, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of all frauds and at most `LEGITIMATE` others, and the weight that makes up for those left out."""
-    frauds, rest = np.flatnonzero(train.labels == 1), np.flatnonzero(train.labels != 1)
-    kept = np.random.default_rng(seed).permutation(rest)[:LEGITIMATE]
-    weights = np.concatenate([np.ones(len(frauds)), np.full(len(kept), len(rest) / max(len(kept), 1))])
-    rows = np.concatenate([frauds, kept])
-    order = np.argsort(rows)
-    return rows[order], weights[order]
-
-
-def _logistic_regression(facts: Facts, sample: Part, weights: np.ndarray) -> Predict:
-    """On the payment's columns, log-scaled and standardised, with a flag for what is missing, and its categories."""
-    numbers = make_pipeline(
-        FunctionTransformer(signed_log),
-        StandardScaler(),
-        SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True, keep_empty_features=True),
-    )
-    width = sample.inputs[PAYMENT].shape[1]
-    columns = [
-        ("numbers", numbers, slice(0, width)),
-        ("codes", OneHotEncoder(handle_unknown="ignore"), slice(width, None)),
-    ]
-    encoder = ColumnTransformer(columns[: 1 + bool(facts.categorical)])
-    model = make_pipeline(encoder, LogisticRegression(max_iter=300))
-    model.fit(_flat(sample), sample.labels, logisticregression__sample_weight=weights)
-    return lambda part: model.predict_proba(_flat(part))[:, 1]
-
-
-def _trees(facts: Facts, settings: Settings, sample: Part, weights: np.ndarray, validation: Part) -> Predict:
-    """Boosted trees on what the network reads: the payment's columns, its categories and the very latest events.
-
-    They stop where the loss on the validation payments does, as the network does; without such payments all are grown.
-    """
-    events = facts.roles.tracked
-    width = sample.inputs[PAYMENT].shape[1]
-    model = HistGradientBoostingClassifier(
-        **TREES,
-        categorical_features=[width + at for at, seen in enumerate(facts.categorical.values()) if len(seen) < 255],
-        early_stopping=len(validation) > 0,
-        n_iter_no_change=PATIENCE,
-        random_state=settings.seed,
-    )
-    judged = {}
-    if len(validation):
-        judged = {
-            "X_val": _flat(validation, events),
-            "y_val": validation.labels,
-            "sample_weight_val": validation.weights,
-        }
-    # Even weights are left out: given any, scikit-learn takes twice as long.
-    uneven = weights if np.ptp(weights) > 0 else None
-    columns = _flat(sample, events)
-    columns[:, np.isnan(columns).all(axis=0)] = 0  # scikit-learn cannot bin a column without a number
-    model.fit(columns, sample.labels, sample_weight=uneven, **judged)
-    return lambda part: model.predict_proba(_flat(part, events))[:, 1]
-
-
-def _flat(part: Part, events: Sequence[str] = ()) -> np.ndarray:
-    """The payment's columns and categories, and the latest `LATEST` events of the given entities, (n, columns)."""
-    columns = [part.inputs[name][part.rows] for name in (PAYMENT, CATEGORIES) if name in part.inputs]
-    return np.concatenate(columns + [_latest(part.inputs[entity], part.rows) for entity in events], axis=1)
-
-
-def _latest(history: Rows, rows: np.ndarray) -> np.ndarray:
-    """The latest events of each payment side by side; gathered in pieces, since the network's input is far longer."""
-    pieces = [history[piece][:, -LATEST:, 1:] for piece in np.array_split(rows, len(rows) // 50_000 + 1)]
-    return np.concatenate(pieces).reshape(len(rows), -1)
-
-
-# ------------------------------------------------------------------------------------------------------------- report
+__all__ = ["baselines", "remarks", "report"]
 
 FEWEST_FRAUDS = 10  # of different customers or terminals in a slice, below which its average precision says nothing
 AGES = {"under 30 days": 0, "30 to 90 days": 30, "over 90 days": 90}
 HOURS = {"0 to 6 h": 0, "6 to 12 h": 6, "12 to 18 h": 12, "18 to 24 h": 18}
 MISSES = 20
+SHARES = {
+    "recall_at_budget": "share of the frauds that get an alert",
+    "precision_at_budget": "share of the alerts that are frauds",
+    "money_caught_at_budget": "share of the stolen money whose payment gets an alert",
+}
+DAILY = (
+    "Blue are frauds that got an alert, grey are false alerts. Look whether the number of alerts a day stays near the "
+    "budget, and whether it changes over time."
+)
+SLICES = (
+    "Average precision on parts of the test payments, with 95 % intervals; the line is that of all. A part with more "
+    "frauds reaches more by itself: compare models on a part rather than parts. Those with too few frauds are left out."
+)
+MISSED = (
+    "Frauds that got no alert, the largest amounts first (without amounts, the lowest scores). Look for a kind of "
+    "fraud that they share, and for wrong labels."
+)
 
 
-def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+def remarks(outcome: Outcome) -> list[str]:
+    """How well the network does, in a fraud desk's words."""
+    part, facts = outcome.headline, outcome.facts
+    alert = outcome.headline_scores >= facts.threshold
+    shares = _at_budget(outcome, alert)
+    if "precision_at_budget" not in shares:
+        return ["No test payment gets an alert: at the threshold in use the network finds no fraud."]
+    per_day = _per_day(part, alert, facts.roles)
+    alerts = "Alerts" if per_day is None else f"{per_day:.3g} alerts a day"
+    found = f"{_percent(shares['recall_at_budget'])} of the frauds"
+    if "money_caught_at_budget" in shares:
+        found += f" and {_percent(shares['money_caught_at_budget'])} of the money"
+    right = _percent(shares["precision_at_budget"])
+    return [f"{alerts}, {right} of them right; they find {found}. In brackets: 95 % intervals."]
+
+
+def _percent(share: Interval) -> str:
+    """A share in percent with its interval: 71 % (65 to 76)."""
+    return f"{share.value:.0%} ({100 * share.low:.0f} to {100 * share.high:.0f})".replace("%", " %")
+
+
+def report(outcome: Outcome) -> Iterator[Item]:
     """Figures, tables and numbers on the headline rows, and the headline metrics on all rows of test.
 
     The table of the worst misses follows `--examples`: nothing, identifiers with their scores, or the payments too.
@@ -137,54 +75,78 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     part, probability, roles = outcome.headline, outcome.headline_scores, outcome.facts.roles
     labels, weights, threshold = part.labels, part.weights, outcome.facts.threshold
     models = {name: values[outcome.counted] for name, values in outcome.baselines.items() if name != "prevalence"}
-    yield "precision and recall", class_figures.pr_curve(labels, {"network": probability} | models, weights)
-    yield from _at_budget(part, probability >= threshold, roles)
-    if roles.time:
-        daily = _daily(part, probability >= threshold)
-        yield "daily alerts", figures.bars(daily, "True and false alerts per day", "payments")
+    curves = class_figures.pr_curve(labels, {"network": probability} | models, weights, threshold)
+    yield Item("precision and recall", curves, captions.PRECISION_RECALL)
+    raw = TASK.raw_scores(outcome.outputs)[outcome.counted]
+    reliability = class_figures.reliability(labels, raw, probability, weights, "frauds")
+    yield Item("reliability", reliability, captions.RELIABILITY)
+    yield from _alerts(outcome, probability >= threshold)
     if roles.amount:
         amount = part.frame[roles.amount].abs().to_numpy()
         curve = calibration.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
         what = "cost of missed frauds and of alerts"
-        yield "cost against threshold", class_figures.cost_against_threshold(curve, threshold, what)
-    raw = TASK.raw_scores(outcome.outputs)[outcome.counted]
-    yield "reliability", class_figures.reliability(labels, raw, probability, weights)
-    yield "brier", brier(labels, probability)(weights)
-    yield "expected_calibration_error", calibration.expected_calibration_error(labels, probability, weights)
+        costs = class_figures.cost_against_threshold(curve, threshold, what)
+        yield Item("cost against threshold", costs, captions.COST)
+    yield Item("brier", brier(labels, probability)(weights), "mean squared error of the probabilities")
+    error = calibration.expected_calibration_error(labels, probability, weights)
+    yield Item("expected_calibration_error", error, "mean distance of predicted and observed share")
 
-    yield from TASK.promises(outcome)
+    yield from (Item(*promise) for promise in TASK.promises(outcome))
 
     every = outcome.parts["test"]
     metrics, measures = TASK.metrics(outcome.facts), TASK.measures(outcome.scores, every)
     for name, metric in metrics.items():
-        yield f"{name}_all_rows", metric(measures)(every.weights)
+        yield Item(f"{name}_all_rows", metric(measures)(every.weights), "known victims included")
     if CARD_PRECISION in metrics:
-        perfect = TASK.measures(labels.astype(np.float64), part)
-        yield f"{CARD_PRECISION}_ceiling", metrics[CARD_PRECISION](perfect)(weights)
+        perfect = metrics[CARD_PRECISION](TASK.measures(labels.astype(np.float64), part))(weights)
+        yield Item(f"{CARD_PRECISION}_ceiling", perfect, "what a perfect ranking would reach")
 
     table = _slices(outcome)
     drawn = {f"{row['slice']}, {row['part']}": row["interval"] for _, row in table.iterrows() if row["interval"]}
     if drawn:
         overall = outcome.resampled.values["network", "average_precision"]
-        yield "slices", figures.slices(drawn, overall, "average_precision")
-    yield "table of slices", table.assign(interval=table["interval"].map(lambda one: str(one or "too few frauds")))
+        yield Item("slices", figures.slices(drawn, overall, "average_precision"), SLICES)
+    cells = table.assign(interval=table["interval"].map(lambda one: str(one or "too few frauds")))
+    yield Item("table of slices", cells, "The payments and frauds of each slice.", shown=False)
     misses = _misses(outcome)
     if misses is not None:
-        yield "worst misses", misses
+        yield Item("worst misses", misses, MISSED)
 
 
-def _at_budget(part: Part, alert: np.ndarray, roles: Roles) -> Iterator[tuple[str, float]]:
-    """What the alerts find: shares of the frauds and of their money, and how many of the alerts are right."""
-    stolen = part.weights * (part.labels == 1)
-    yield "recall_at_budget", float(stolen[alert].sum() / stolen.sum())
+def _alerts(outcome: Outcome, alert: np.ndarray) -> Iterator[Item]:
+    """What the alerts find, with intervals; how many there are a day, and on each day."""
+    part, roles = outcome.headline, outcome.facts.roles
+    for name, share in _at_budget(outcome, alert).items():
+        for end, value in (("", share.value), ("_low", share.low), ("_high", share.high)):
+            yield Item(f"{name}{end}", value, SHARES[name])
+    per_day = _per_day(part, alert, roles)
+    if per_day is not None:
+        yield Item("alerts_per_day", per_day, "on test, with the threshold in use")
+        daily = _daily(part, alert)
+        yield Item("daily alerts", figures.bars(daily, "True and false alerts per day", "payments"), DAILY)
+
+
+def _at_budget(outcome: Outcome, alert: np.ndarray) -> dict[str, Interval]:
+    """Shares of the frauds and of their money that the alerts find, and of the alerts that are right."""
+    part, roles = outcome.headline, outcome.facts.roles
+    fraud = (part.labels == 1).astype(float)
+    measures = {"fraud": fraud, "alert": alert.astype(float), "found": fraud * alert}
+    metrics: dict[str, Metric] = {"recall_at_budget": ratio_of_sums("found", "fraud")}
     if alert.any():
-        yield "precision_at_budget", float(stolen[alert].sum() / part.weights[alert].sum())
+        metrics["precision_at_budget"] = ratio_of_sums("found", "alert", empty=0.0)
     if roles.amount:
-        money = stolen * part.frame[roles.amount].abs().to_numpy()
-        yield "money_caught_at_budget", float(money[alert].sum() / money.sum())
-    if roles.time:
-        days = part.frame["time"].dt.normalize().nunique()
-        yield "alerts_per_day", float(part.weights[alert].sum() / days)
+        money = fraud * part.frame[roles.amount].abs().to_numpy()
+        measures |= {"money": money, "caught": money * alert}
+        metrics["money_caught_at_budget"] = ratio_of_sums("caught", "money", empty=0.0)
+    drawn = bootstrap(metrics, {"network": measures}, part.weights, outcome.splits.clusters_of(part), count=200)
+    return {name: drawn.interval("network", name) for name in metrics}
+
+
+def _per_day(part: Part, alert: np.ndarray, roles: Roles) -> float | None:
+    """Alerts a day, weighted; None where payments have no time."""
+    if not roles.time:
+        return None
+    return float(part.weights[alert].sum() / part.frame["time"].dt.normalize().nunique())
 
 
 def _daily(part: Part, alert: np.ndarray) -> pd.DataFrame:
@@ -230,17 +192,16 @@ def _slices(outcome: Outcome) -> pd.DataFrame:
             at = np.asarray(values == value)
             here = outcome.headline.take(at)
             share = np.average(here.labels, weights=here.weights)
-            interval = _average_precision(here, outcome.headline_scores[at], outcome.splits.clusters)
+            interval = _average_precision(here, outcome.headline_scores[at], outcome.splits.clusters_of(here))
             rows.append((name, value, len(here), int(here.labels.sum()), share, interval))
     return pd.DataFrame(rows, columns=["slice", "part", "rows", "frauds", "share of frauds", "interval"])
 
 
-def _average_precision(part: Part, scores: np.ndarray, clusters: Sequence[str]) -> Interval | None:
+def _average_precision(part: Part, scores: np.ndarray, ties: Mapping[str, np.ndarray]) -> Interval | None:
     """The network's average precision with its interval; None where too few frauds are independent of one another."""
-    frauds = part.frame[part.labels == 1]
-    if min([len(frauds), *(frauds[column].nunique() for column in clusters)]) < FEWEST_FRAUDS:
+    frauds = part.labels == 1
+    if min([frauds.sum(), *(len(np.unique(codes[frauds])) for codes in ties.values())]) < FEWEST_FRAUDS:
         return None
-    ties = {column: part.frame[column] for column in clusters}
     metrics, measures = {"average_precision": of_scores(average_precision)}, {"label": part.labels, "score": scores}
     drawn = bootstrap(metrics, {"network": measures}, part.weights, ties, count=200)
     return drawn.interval("network", "average_precision")

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pipelines.core.data.arrays import Gathered, Rows
-from pipelines.core.report import class_figures, figures, media_figures
+from pipelines.core.data.arrays import Gathered, Part, Rows
+from pipelines.core.report import captions, class_figures, figures, media_figures
+from pipelines.core.report.items import Item
 from pipelines.core.tasks.classification import distribution
 from pipelines.medical_images.baselines import baselines
 from pipelines.medical_images.task import TASK, prediction_sets
@@ -18,61 +19,125 @@ from pipelines.medical_images.task import TASK, prediction_sets
 if TYPE_CHECKING:
     from pipelines.core.training.trial import Outcome
 
-__all__ = ["baselines", "report"]
+__all__ = ["baselines", "remarks", "report"]
 
 SHOWN = 5  # images in each row of the figure of image regions
 LOCATED = 30  # images with a known lesion whose maps are measured
 NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; distances are even
 LISTED = 50  # pairs of near duplicates
 LEAST_CONTRAST = 2.0  # standard deviation, in grey levels, below which an image shows nothing to compare
+AVERAGED = 500  # training images of a class in its mean image, at most
+FEWEST = 10  # and at least: a mean of fewer would show them
 BLOCK = 256  # rows handled at once; the comparisons of 256 × 256 hashes stay in the cache of a core
 
+CLASSES = captions.CLASSES + (
+    " A prediction set holds the classes that cannot be excluded: its coverage is how often the true one is in it."
+)
+RISK = (
+    "How many decisions are wrong if only the most confident are taken and the others referred to a person; to the "
+    "left few are decided. Look how far the line stays low: one that never does shows that confidence says nothing."
+)
+REGIONS = (
+    "Covering the outlined region would change the decision most. Look whether it is where an expert would look: "
+    "outlines on borders, text or labels mean that the network has learnt a shortcut."
+)
+BENEATH = " As single images may not be shown, the mean training image of the decided class is beneath."
+DUPLICATES = (
+    "Images on different sides of the split that look alike. If they show the same patient or thing, the figures are "
+    "too good: name the groups and train again."
+)
 
-def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+
+def remarks(outcome: Outcome) -> list[str]:
+    """How well the network does, in a clinic's words."""
+    facts, labels = outcome.facts, outcome.parts["test"].labels
+    probability = distribution(outcome.scores)
+    wrong = probability.argmax(axis=1) != labels
+    right = outcome.resampled.interval("network", "accuracy")
+    value, low, high = (f"{100 * share:.0f}" for share in (right.value, right.low, right.high))
+    said = [f"Of 100 images {value} are classified correctly ({low} to {high})."]
+    if len(facts.classes) == 2:
+        found, passed = _at_threshold(outcome)
+        negative, positive = facts.classes
+        at_threshold = f"{_of_100(found)} images of '{positive}' are found, {_of_100(passed)} of '{negative}' pass"
+        said.append(f"At the threshold in use {at_threshold}.")
+    else:
+        shares = [1 - wrong[labels == label].mean() for label in range(len(facts.classes)) if (labels == label).any()]
+        worst = int(np.argmin(shares))
+        said.append(f"Least often found: {facts.classes[worst]}, {_of_100(shares[worst])}.")
+    sure = probability.max(axis=1) >= facts.sure
+    rest = f"; of the rest {wrong[sure].mean():.1%} are wrong".replace("%", " %") if sure.any() else ""
+    said.append(f"{100 * (1 - sure.mean()):.0f} of 100 are referred to a person{rest}.")
+    return [" ".join([*said, "In brackets: 95 % interval."])]
+
+
+def report(outcome: Outcome) -> Iterator[Item]:
     """Figures, tables and numbers in reading order."""
-    facts, settings, part = outcome.facts, outcome.settings, outcome.parts["test"]
+    facts, part = outcome.facts, outcome.parts["test"]
     labels, names = part.labels, facts.classes
     before = distribution(TASK.raw_scores(outcome.outputs))
     after = distribution(outcome.scores)
-    decided = after.argmax(axis=1)
 
-    yield "confusion", class_figures.confusion(class_figures.confusion_matrix(labels, after), names)
-    inside = prediction_sets(after, facts)
-    yield "table of classes", _by_class(labels, after, inside, names)
+    confused = class_figures.confusion_matrix(labels, after)
+    yield Item("confusion", class_figures.confusion(confused, names), captions.CONFUSION)
     if len(names) == 2:
-        yield (
-            "roc curve",
-            class_figures.roc_curve(labels, {"network": outcome.scores, **outcome.baselines}, part.weights),
-        )
-        alert = outcome.scores >= facts.threshold
-        at = f"specificity_{100 * settings.specificity:.0f}"
-        yield f"sensitivity_at_{at}", float(alert[labels == 1].mean())
-        yield f"specificity_at_{at}", float(1 - alert[labels == 0].mean())
+        yield from _two_classes(outcome)
+    inside = prediction_sets(after, facts)
+    yield Item("table of classes", _by_class(labels, after, inside, names), CLASSES)
+    yield from class_figures.calibration(labels, before, after, part.weights, names)
+    right = float((before.argmax(axis=1) == labels).mean())
+    yield Item("accuracy_before_calibration", right, "calibration may change which class is likelier")
+    yield from _referral(outcome, after)
+    yield Item("prediction_set_coverage", float(inside[np.arange(len(labels)), labels].mean()), "hold the true class")
+    yield Item("prediction_set_size", float(inside.sum(axis=1).mean()), "classes in a set, mean")
+    yield from (Item(*promise) for promise in TASK.promises(outcome))
+    yield from _examples(outcome, after)
 
-    yield from class_figures.calibration(labels, before, after, part.weights)
-    yield "accuracy_before_calibration", float((before.argmax(axis=1) == labels).mean())
 
-    sure = after.max(axis=1) >= facts.sure
-    yield "risk against coverage", _risk_coverage(after, labels)
-    yield "share_referred", float(1 - sure.mean())
+def _two_classes(outcome: Outcome) -> Iterator[Item]:
+    """The ROC curve, and what the threshold in use gives on test."""
+    part, scores = outcome.parts["test"], {"network": outcome.scores, **outcome.baselines}
+    curve = class_figures.roc_curve(part.labels, scores, part.weights, outcome.facts.threshold)
+    yield Item("roc curve", curve, captions.ROC)
+    found, passed = _at_threshold(outcome)
+    at = f"specificity_{100 * outcome.settings.specificity:.0f}"
+    yield Item(f"sensitivity_at_{at}", found, f"share of {outcome.facts.classes[1]} found, with the threshold in use")
+    yield Item(f"specificity_at_{at}", passed, f"share of {outcome.facts.classes[0]} without an alarm")
+
+
+def _at_threshold(outcome: Outcome) -> tuple[float, float]:
+    """Sensitivity and specificity on test, with the threshold in use."""
+    alert, labels = outcome.scores >= outcome.facts.threshold, outcome.parts["test"].labels
+    return float(alert[labels == 1].mean()), float(1 - alert[labels == 0].mean())
+
+
+def _referral(outcome: Outcome, probability: np.ndarray) -> Iterator[Item]:
+    """What is referred to a person, and the errors among the rest."""
+    labels = outcome.parts["test"].labels
+    sure = probability.max(axis=1) >= outcome.facts.sure
+    yield Item("risk against coverage", _risk_coverage(probability, labels), RISK)
+    yield Item("share_referred", float(1 - sure.mean()), "share of the images that a person should look at")
     if sure.any():
-        yield "error_of_not_referred", float((decided != labels)[sure].mean())
-    yield "prediction_set_coverage", float(inside[np.arange(len(labels)), labels].mean())
-    yield "prediction_set_size", float(inside.sum(axis=1).mean())
+        error = float((probability.argmax(axis=1) != labels)[sure].mean())
+        yield Item("error_of_not_referred", error, "share of wrong decisions among the other images")
 
-    yield from TASK.promises(outcome)
 
-    shown = settings.examples
+def _examples(outcome: Outcome, probability: np.ndarray) -> Iterator[Item]:
+    """Single images, as far as these may be shown."""
+    part, shown = outcome.parts["test"], outcome.settings.examples
     if shown != "none":
-        yield "image regions that drive the decision", _regions(outcome, after, shown == "full")
+        caption = REGIONS if shown == "full" else REGIONS + BENEATH
+        yield Item("image regions that drive the decision", _regions(outcome, probability, shown == "full"), caption)
     if "radius" in part.records:
-        yield from _in_lesion(outcome, after)
+        yield from _in_lesion(outcome, probability)
     if shown != "none":
-        yield "worst mistakes", class_figures.mistakes(part, after, names)
+        yield Item(
+            "worst mistakes", class_figures.mistakes(part, probability, outcome.facts.classes), captions.MISTAKES
+        )
     pairs = _duplicates_across_sides(outcome)
-    yield "near_duplicates_across_sides", len(pairs)
+    yield Item("near_duplicates_across_sides", len(pairs), "pairs of images that look alike on two sides of the split")
     if len(pairs) and shown != "none":
-        yield "near duplicates across sides", pairs.head(LISTED)
+        yield Item("near duplicates across sides", pairs.head(LISTED), DUPLICATES)
 
 
 def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
@@ -85,6 +150,10 @@ def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, n
     table["coverage of sets"] = [inside[labels == label, label].mean() for label in range(len(names))]
     table["size of sets"] = [inside[labels == label].sum(axis=1).mean() for label in range(len(names))]
     return table
+
+
+def _of_100(share: float) -> str:
+    return f"{100 * share:.0f} of 100"
 
 
 def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:
@@ -194,19 +263,29 @@ def _regions(outcome: Outcome, probability: np.ndarray, full: bool) -> Any:
     every = np.concatenate(list(chosen.values()))
     pixels = part.x(every)["image"]
     maps = dict(zip(every, occlusion(outcome.network, pixels, decided[every]), strict=True))
-    seen = dict(zip(every, pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, strict=True))
+    beneath: list = list(pixels) if full else [_mean_image(outcome.parts["train"], code) for code in decided[every]]
+    seen = {n: image if image is None else image.squeeze() for n, image in zip(every, beneath, strict=True)}
     rows = {
-        name: [(seen[n] if full else None, maps[n], _caption(names, labels[n], decided[n], confidence[n])) for n in at]
+        name: [(seen[n], maps[n], _caption(names, labels[n], decided[n], confidence[n])) for n in at]
         for name, at in chosen.items()
     }
     return media_figures.pictures(rows, "Image regions that drive the decision (outlined: over half of the maximum)")
+
+
+def _mean_image(train: Part, code: int) -> np.ndarray | None:
+    """The mean of the class's training images, uint8 (size, size, channels); None of so few that it would show them."""
+    rows = np.flatnonzero(train.labels == code)
+    if len(rows) < FEWEST:
+        return None
+    few = rows[np.linspace(0, len(rows) - 1, min(AVERAGED, len(rows))).astype(int)]
+    return train.x(few)["image"].mean(axis=0).astype(np.uint8)
 
 
 def _caption(names: Sequence[str], label: int, decided: int, confidence: float) -> str:
     return f"{names[decided][:16]} {confidence:.2f}\ntrue: {names[label][:16]}"
 
 
-def _in_lesion(outcome: Outcome, probability: np.ndarray) -> Iterator[tuple[str, float]]:
+def _in_lesion(outcome: Outcome, probability: np.ndarray) -> Iterator[Item]:
     """The share of the map's mass on the lesion, and of its area, in demo images rightly decided to have one."""
     part = outcome.parts["test"]
     frame = part.frame.reset_index(drop=True)
@@ -220,5 +299,5 @@ def _in_lesion(outcome: Outcome, probability: np.ndarray) -> Iterator[tuple[str,
     # A square that touches the lesion reaches half its side beyond it.
     lesion = np.hypot(down - at[:, 0], right - at[:, 1]) <= at[:, 2] + size // 14
     mass = (maps * lesion).sum(axis=(1, 2)) / np.maximum(maps.sum(axis=(1, 2)), 1e-12)
-    yield "map_mass_in_lesion", float(mass.mean())
-    yield "lesion_share_of_image", float(lesion.mean())
+    yield Item("map_mass_in_lesion", float(mass.mean()), "share of the outlined importance that is on the lesion")
+    yield Item("lesion_share_of_image", float(lesion.mean()), "what a map without knowledge would reach")

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.report import figures
+from pipelines.core.report.items import Item
 from pipelines.stocks.features import HORIZONS, YEAR
 
 if TYPE_CHECKING:
@@ -29,8 +30,16 @@ FORECASTS = ("network", "har_pooled", "constant")
 """Models whose forecasts set the holdings."""
 EQUAL, HOLD = "equal weight", "buy and hold"
 WORDS = (
-    "The trading check tests the use of forecasts on past prices; it is not advice. It trades the tickers in the data: "
-    "survivors, so that every holding looks better than it could have been"
+    "The trading check tries the forecasts on past prices; it is not advice. The tickers in the data are those that "
+    "survived, so that every holding looks better than it could have been"
+)
+HOLDINGS = (
+    "What each way of holding the tickers would have earned a year, after costs. Compare Sharpe ratios, since a target "
+    "lowers return and risk alike; where the last column's interval holds 0, there is no gain over equal weight."
+)
+CURVES = (
+    "Wealth from 1, after costs. Look how deep and how long the falls are, rather than at the end: one lucky year "
+    "moves the end of a curve."
 )
 
 
@@ -152,7 +161,7 @@ def holdings(outcome: Outcome) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     return table[days].bfill(), wanted  # a ticker's price before its first day is never traded at
 
 
-def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
+def check(outcome: Outcome) -> Iterator[Item]:
     """Items of the report: a table of figures of each holding, and equity curves."""
     prices, wanted = holdings(outcome)
     rate = outcome.settings.cost_bp / 10_000
@@ -161,18 +170,18 @@ def check(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     table = pd.DataFrame({name: figures_of(path) for name, path in paths.items()}).T
     table = table.join(sharpe_intervals(returns))
     targeted = {name: f"target by {name}" for name in FORECASTS}
-    yield "trading check, no advice", table.rename(index=targeted).rename_axis("holding").reset_index()
+    yield Item("trading check, no advice", table.rename(index=targeted).rename_axis("holding").reset_index(), HOLDINGS)
     curves = pd.DataFrame({name: path.wealth for name, path in paths.items()}, index=prices.index)
     targets = f"{', '.join(FORECASTS)} target {TARGET:.0%} a year"
-    title = f"Wealth after costs of {outcome.settings.cost_bp:g} bp; {targets}"
-    yield "equity curves", figures.lines(curves, title, "wealth, from 1")
+    title = f"Wealth after costs of {outcome.settings.cost_bp / 100:g} %; {targets}"
+    yield Item("equity curves", figures.lines(curves, title, "wealth, from 1"), CURVES)
 
 
 def words(outcome: Outcome) -> str:
     """Caution to read with the trading check."""
-    without = "" if "adj_close" in outcome.parts["test"].records else "; prices lack dividends"
+    without = "" if "adj_close" in outcome.parts["test"].records else "; dividends are missing from the prices"
     price = "open" if "open" in outcome.parts["test"].records else "close"
     return (
-        f"{WORDS}{without}. Forecasts are traded at the next {price}, after costs of {outcome.settings.cost_bp:g} bp. "
-        "Figures are of a year; compare Sharpe ratios, since a target lowers return and risk alike."
+        f"{WORDS}{without}. A forecast is traded at the next {price}, and each trade costs "
+        f"{outcome.settings.cost_bp / 100:g} % of what is bought or sold."
     )

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation.calibration import expected_calibration_error, reliability_table
 from pipelines.core.evaluation.metrics import average_precision, brier, roc_auc
-from pipelines.core.report.figures import CHAMPION, FAINT, INK, MUTED, NETWORK, in_style, new_axes, plain, ranked
+from pipelines.core.report import captions
+from pipelines.core.report.items import Item
+from pipelines.core.report.names import plain
+from pipelines.core.report.style import CHAMPION, FAINT, INK, MUTED, NETWORK, in_style, new_axes, ranked
 
 
 @in_style
-def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
-    """Precision against recall for each model, best average precision first; chance is the share of positives."""
+def pr_curve(
+    labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray, threshold: float | None = None
+) -> Figure:
+    """Precision against recall for each model, best average precision first; chance is the share of positives.
+
+    A ring marks the network's `threshold` in use.
+    """
     from sklearn.metrics import precision_recall_curve
 
     figure, axes = new_axes("Precision against recall", "recall: share of positives found", "precision", (4.4, 4.2))
@@ -27,14 +35,25 @@ def pr_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.n
         axes.step(recall, precision, where="post", **look)
     share = np.average(labels, weights=weights)
     axes.axhline(share, color=FAINT, zorder=1, label=f"chance  {share:.3f}")
+    if threshold is not None and (alert := scores["network"] >= threshold).any():
+        right = weights[alert & (labels == 1)].sum()
+        _ring(axes, right / weights[labels == 1].sum(), right / weights[alert].sum())
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(title="average precision", alignment="left", loc="best")
     return figure
 
 
+def _ring(axes: Axes, x: float, y: float) -> None:
+    """Mark where the network stands with the threshold in use."""
+    axes.plot(x, y, "o", markersize=10, markerfacecolor="none", markeredgecolor=CHAMPION, markeredgewidth=2.2,
+              zorder=6, clip_on=False, label="threshold in use")  # fmt: skip
+
+
 @in_style
-def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray) -> Figure:
-    """True against false positive rate for each model, best area first."""
+def roc_curve(
+    labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.ndarray, threshold: float | None = None
+) -> Figure:
+    """True against false positive rate for each model, best area first; a ring marks the network's `threshold`."""
     from sklearn import metrics
 
     figure, axes = new_axes(
@@ -45,17 +64,22 @@ def roc_curve(labels: np.ndarray, scores: Mapping[str, np.ndarray], weights: np.
         false, true, _ = metrics.roc_curve(labels, scores[name], sample_weight=weights)
         axes.plot(false, true, **look)
     axes.plot([0, 1], [0, 1], color=FAINT, zorder=1)
+    if threshold is not None:
+        alert = scores["network"] >= threshold
+        _ring(axes, *(np.average(alert[labels == label], weights=weights[labels == label]) for label in (0, 1)))
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(title="area under the curve", alignment="left", loc="lower right")
     return figure
 
 
 @in_style
-def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray) -> Figure:
+def reliability(
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray, what: str = "positives"
+) -> Figure:
     """Predicted against observed share of label 1 before and after calibration, over a histogram of the predictions.
 
-    Bins of equal weight with Wilson's 95 % intervals; logarithmic axes where label 1 is rarer than one in ten (a bin
-    without label 1 then lies on the lower edge).
+    `what` names those of label 1, such as frauds. Bins of equal weight with Wilson's 95 % intervals; logarithmic axes
+    where label 1 is rarer than one in ten (a bin without label 1 then lies on the lower edge).
     """
     figure = Figure(figsize=(4.4, 5.1))
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -71,7 +95,7 @@ def reliability(labels: np.ndarray, before: np.ndarray, after: np.ndarray, weigh
                       markersize=5, linestyle="none", label=name)  # fmt: skip
     edges = np.geomspace(floor, 1, 41) if rare else np.linspace(0, 1, 41)
     below.hist(np.clip(after, floor, 1), bins=edges, weights=weights, color=NETWORK, alpha=0.75)
-    axes.set(title="Predicted against observed share", ylabel="observed share", xlim=(floor, 1))
+    axes.set(title="Predicted against observed share", ylabel=f"observed share of {plain(what, 24)}", xlim=(floor, 1))
     axes.set_ylim(floor, 1)
     below.set(xlabel="predicted probability", ylabel="records")
     if rare:
@@ -150,20 +174,22 @@ def table(labels: np.ndarray, probability: np.ndarray, names: Sequence[str], wha
 
 
 def calibration(
-    labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray
-) -> Iterator[tuple[str, Any]]:
+    labels: np.ndarray, before: np.ndarray, after: np.ndarray, weights: np.ndarray, names: Sequence[str]
+) -> Iterator[Item]:
     """Items of a report on the probabilities (n, classes) before and after calibration.
 
     Of two classes the probability of the second is compared with the labels, of more the confidence of each decision
     with whether it was right.
     """
     two = after.shape[1] == 2
+    what = names[1] if two else "right decisions"
     observed = labels if two else (after.argmax(axis=1) == labels).astype(int)
     raw, calibrated = (p[:, 1] if two else p[np.arange(len(p)), after.argmax(axis=1)] for p in (before, after))
-    yield "reliability", reliability(observed, raw, calibrated, weights)
+    yield Item("reliability", reliability(observed, raw, calibrated, weights, what), captions.RELIABILITY)
     for stage, p in (("before_calibration", raw), ("calibrated", calibrated)):
-        yield f"expected_calibration_error_{stage}", expected_calibration_error(observed, p, weights)
-        yield f"brier_{stage}", brier(observed, p)(weights)
+        error = expected_calibration_error(observed, p, weights)
+        yield Item(f"expected_calibration_error_{stage}", error, "mean distance of predicted and observed share")
+        yield Item(f"brier_{stage}", brier(observed, p)(weights), "mean squared error of the probabilities")
 
 
 def mistakes(part: Part, probability: np.ndarray, names: Sequence[str]) -> pd.DataFrame:

@@ -6,115 +6,67 @@ Every function returns a Matplotlib `Figure`, measured in inches of 100 pixels o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.core.evaluation.bootstrap import Interval
-
-# Okabe and Ito's blue and vermillion stay apart for every kind of colour blindness, and in print.
-NETWORK, CHAMPION, INK, MUTED, FAINT = "#0072b2", "#d55e00", "#222222", "#6b6b6b", "#dddddd"
-OTHERS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", MUTED)
-GREYS = (("#3f3f3f", "-"), ("#6b6b6b", "--"), ("#8c8c8c", "-."), ("#a5a5a5", ":"), ("#bdbdbd", "-"))
-STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11.5,
-    "axes.titleweight": "bold",
-    "axes.titlepad": 12,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#aaaaaa",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#ececec",
-    "grid.linewidth": 0.8,
-    "xtick.color": "#aaaaaa",
-    "ytick.color": "#aaaaaa",
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.12,
-    "figure.constrained_layout.w_pad": 0.12,
-}
-in_style = rc_context(STYLE)
-
-
-def new_axes(title: str, x: str, y: str, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """A figure of `size` inches with one pair of axes, titled and labelled."""
-    figure = Figure(figsize=size)
-    axes = figure.add_subplot()
-    axes.set(title=plain(title), xlabel=plain(x), ylabel=plain(y))
-    return figure, axes
-
-
-def plain(name: object, most: int = 80) -> str:
-    """A name for display: no TeX, not longer than `most` characters."""
-    text = str(name)
-    return (text if len(text) <= most else text[: most - 1] + "…").replace("$", r"\$")
-
-
-def _color(name: str, other: str) -> str:
-    """Blue for the network, orange for the champion (with its version or not), ink for what was realised, or other."""
-    named = {"network": NETWORK, "realised": INK}
-    return named.get(name) or (CHAMPION if name.startswith("champion") else other)
-
-
-def ranked(value: Mapping[str, float]) -> Iterator[tuple[str, dict]]:
-    """(model, label and look of its line), best value first: emphasis for network and champion, greys for others."""
-    greys = cycle(GREYS)
-    for name in sorted(value, key=lambda name: value[name], reverse=True):
-        look = {"color": _color(name, ""), "linestyle": "-", "linewidth": 2.2, "zorder": 4}
-        if not look["color"]:
-            look = dict(zip(("color", "linestyle"), next(greys), strict=True), linewidth=1.2, zorder=3)
-        yield name, look | {"label": f"{plain(name, 28)}  {value[name]:.3f}"}
+from pipelines.core.report.names import minus, plain, words
+from pipelines.core.report.style import CHAMPION, FAINT, INK, MUTED, NETWORK, OTHERS, color_of, in_style, new_axes
 
 
 @in_style
 def learning_curves(epochs: Sequence[Mapping[str, float]], kept: int) -> Figure:
     """Training against validation, one panel for each figure that has a `val_` twin; the loss alone without any.
 
-    `epochs` holds what Keras reports at the end of each epoch. That whose weights are `kept`, from 1 on, is marked.
+    `epochs` holds what Keras reports at the end of each epoch. That whose weights are `kept`, from 1 on, is marked. A
+    single epoch gives a dot.
     """
     history = pd.DataFrame(epochs)
     history.index += 1
+    marker = "o" if len(history) == 1 else ""
     names = [name for name in history if f"val_{name}" in history] or ["loss"]
     rows, columns = -(-len(names) // 2), min(len(names), 2)
     figure = Figure(figsize=((4.4, 9)[columns - 1], 3.4 * rows))
     for place, name in enumerate(names):
         axes = figure.add_subplot(rows, columns, place + 1)
-        axes.set(title=plain(name.replace("_", " ")), xlabel="epoch")
+        axes.set(title=plain(words(name)), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.plot(history[name], color=MUTED, linestyle="--", label="training")
+        axes.plot(history[name], color=MUTED, linestyle="--", marker=marker, label="training")
         if f"val_{name}" in history:
             validation = history[f"val_{name}"]
             axes.axvline(kept, color=FAINT, linewidth=6, zorder=0)
-            axes.plot(validation, color=NETWORK, linewidth=2.2, label="validation")
+            axes.plot(validation, color=NETWORK, linewidth=2.2, marker=marker, label="validation")
             axes.plot(kept, validation[kept], "o", color=NETWORK, label=f"kept: epoch {kept}")
         axes.margins(y=0.15)
     figure.axes[0].legend()
     return figure
 
 
-def _dots(axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str]) -> None:
-    """A row for each name, the first on top: dot, 95 % interval, and both in figures at the right."""
+def _dots(
+    axes: Axes, intervals: Mapping[str, Interval], colors: Sequence[str], ends: tuple[float, float] | None = None
+) -> None:
+    """A row for each name, the first on top: dot, 95 % interval, and both in figures at the right.
+
+    A value beyond the `ends` of the axis is an arrow at its edge.
+    """
+    if ends:
+        axes.set_xlim(*ends)
     for row, ((name, interval), color) in enumerate(zip(intervals.items(), colors, strict=True)):
-        axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=2.2, solid_capstyle="round")
-        axes.plot(interval.value, row, "o", color=color, markersize=8)
-        axes.annotate(str(interval), (1, row), (10, 0), xycoords=("axes fraction", "data"), color=color,
+        if ends and not ends[0] <= interval.value <= ends[1]:
+            edge, arrow = (0.012, "<") if interval.value < ends[0] else (0.988, ">")
+            axes.plot(edge, row, arrow, color=color, markersize=8, transform=axes.get_yaxis_transform(), clip_on=False)
+        else:
+            axes.plot([interval.low, interval.high], [row, row], color=color, linewidth=2.2, solid_capstyle="round")
+            axes.plot(interval.value, row, "o", color=color, markersize=8)
+        axes.annotate(minus(str(interval)), (1, row), (10, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
         axes.annotate(plain(name, 34), (0, row), (-10, 0), xycoords=("axes fraction", "data"), color=color,
                       textcoords="offset points", va="center", ha="right")  # fmt: skip
@@ -128,22 +80,43 @@ def headline_bars(intervals: Mapping[str, Interval], metric: str, higher: bool =
     """The headline metric of network, champion and baselines with 95 % intervals, the best on top.
 
     The network's interval runs through all rows as a band: this test set does not distinguish what is within it
-    (paired comparisons are sharper).
+    (paired comparisons are sharper). Models so far behind that the others would be squeezed are arrows at the edge.
     """
     ranked = dict(sorted(intervals.items(), key=lambda item: item[1].value, reverse=higher))
-    title = f"{metric.replace('_', ' ')} on test, {'higher' if higher else 'lower'} is better"
+    ends = _ends(ranked)
+    title = f"{words(metric)} on test, {'higher' if higher else 'lower'} is better"
+    title += "; arrows are off the axis" if ends else ""
     figure, axes = new_axes(title, "", "", (9, 1.1 + 0.42 * len(ranked)))
-    colors = [_color(name, MUTED) for name in ranked]
+    colors = [color_of(name, MUTED) for name in ranked]
     if "network" in ranked:
         axes.axvspan(ranked["network"].low, ranked["network"].high, color=NETWORK, alpha=0.08, linewidth=0)
-    _dots(axes, ranked, colors)
+    _dots(axes, ranked, colors, ends)
     return figure
+
+
+ROOM = 8
+"""Widths of the network's interval that the axis of the headline has room for, at least."""
+
+
+def _ends(ranked: Mapping[str, Interval]) -> tuple[float, float] | None:
+    """Ends of an axis on which network, champion and the best other model can be told apart; None if all models fit."""
+    main = [one for name, one in ranked.items() if color_of(name, "")]
+    main += [one for name, one in ranked.items() if not color_of(name, "")][:1]
+    low, high = min(one.low for one in main), max(one.high for one in main)
+    room = max(ROOM * (main[0].high - main[0].low), 2 * (high - low))
+    least, most = high - room, low + room
+    shown = [one for one in ranked.values() if least <= one.value <= most]
+    if len(shown) == len(ranked) or not room:
+        return None
+    margin = 0.05 * (high - low)
+    ends = min(one.low for one in shown) - margin, max(one.high for one in shown) + margin
+    return max(ends[0], least), min(ends[1], most)
 
 
 @in_style
 def slices(intervals: Mapping[str, Interval], overall: float, metric: str) -> Figure:
     """The network's `metric` on parts of the test set, with 95 % intervals, against its value overall."""
-    title = f"{metric.replace('_', ' ')} by part of the test set (line: overall, {overall:.3f})"
+    title = f"{words(metric)} by part of the test set (line: overall, {overall:.3f})"
     figure, axes = new_axes(title, "", "", (9, 1.1 + 0.36 * len(intervals)))
     axes.axvline(overall, color=NETWORK, linewidth=1.2, zorder=1)
     _dots(axes, intervals, [MUTED] * len(intervals))
@@ -163,7 +136,7 @@ def lines(frame: pd.DataFrame, title: str, y: str) -> Figure:
     gap = 0.055 * (np.nanmax(frame.to_numpy(float)) - np.nanmin(frame.to_numpy(float)))
     at = -np.inf
     others = cycle(OTHERS)
-    colors = {name: _color(name, "") or next(others) for name in frame.columns}
+    colors = {name: color_of(name, "") or next(others) for name in frame.columns}
     for name in last.sort_values().index:
         color = colors[name]
         axes.plot(frame.index, frame[name], color=color, linewidth=2 if len(frame) < 300 else 1.3)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.core.report.figures import CHAMPION, MUTED, in_style, plain
+from pipelines.core.report.names import plain
+from pipelines.core.report.style import CHAMPION, MUTED, in_style
 
 
 @in_style
@@ -22,6 +23,7 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
     grid = figure.subplots(len(rows), wide, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+    above = "\n"  # room for the heading of the row
     for (name, row), places in zip(rows.items(), grid, strict=True):
         for (pixels, strength, caption), axes in zip(row, places, strict=False):
             share = np.clip(strength, 0, None) / max(float(strength.max()), np.finfo(float).tiny)
@@ -32,9 +34,10 @@ def pictures(rows: Mapping[str, Sequence[tuple[np.ndarray | None, np.ndarray, st
                 # A contour leaves visible what lies under it, which a colour wash would hide.
                 if share.max() > 0:
                     axes.contour(share, levels=[0.5], colors=CHAMPION, linewidths=1.4)
-            axes.set_title(caption, fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
-        places[0].annotate(plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
+            axes.set_title(above + plain(caption), fontsize=8.5, fontweight="normal", color=MUTED, pad=4)
+        heading = places[0].annotate(plain(name), (0, 1), (0, 30), xycoords="axes fraction", textcoords="offset points",
                            fontsize=10, fontweight="bold", ha="left")  # fmt: skip
+        heading.set_in_layout(False)  # it runs over several images, and must not widen the first
     return figure
 
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from pandas.api import types
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +27,8 @@ from rich.table import Table
 from pipelines.core.contract import InputError, Pipeline, Settings
 from pipelines.core.data.dataset import Dataset
 from pipelines.core.evaluation.drift import binned, contributions, counts, p_value, psi
-from pipelines.core.report import figures
+from pipelines.core.report import captions, figures
+from pipelines.core.report.items import Item
 from pipelines.core.store import manifest
 from pipelines.core.store.registry import Version
 
@@ -84,12 +84,13 @@ class Drift:
             found.append(f"With fewer than {FEWEST} new records, much of the PSI is chance.")
         return found
 
-    def items(self) -> list[tuple[str, Figure | pd.DataFrame]]:
+    def items(self) -> list[Item]:
         """What the report shows: a figure and a table, where records are new."""
         if self.table.empty:
             return []
         psi = dict(zip(self.table["column"], self.table["PSI"], strict=True))
-        return [("drift", figures.drift(psi, self.shares, WARN)), ("drift in figures", self.table)]
+        drift = Item("drift", figures.drift(psi, self.shares, WARN), captions.DRIFT)
+        return [drift, Item("drift in figures", self.table, captions.DRIFT_TABLE)]
 
     def show(self) -> None:
         """Print the sentences, the table and the warning."""

@@ -19,7 +19,7 @@ from pipelines.core.evaluation import drift
 from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.evaluation.promises import Promise
 from pipelines.core.reading.downloads import Origin
-from pipelines.core.report import figures, html
+from pipelines.core.report import captions, figures, html, numbers
 from pipelines.core.report.items import Item
 from pipelines.core.review import compatibility
 from pipelines.core.review.compatibility import Drift
@@ -108,32 +108,33 @@ def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registr
 
 @dataclass(frozen=True)
 class Results:
-    """What a run yields: figures, tables and files; numbers by name; and promises, as they are on test."""
+    """What a run yields: figures, tables and files, and promises, as they are on test."""
 
     items: Sequence[Item]
-    numbers: Mapping[str, float]
     promises: Sequence[Promise]
 
 
 def results(outcome: Outcome, changed: Drift | None = None) -> Results:
     """Log metrics, figures, tables and predictions; return what the report shows."""
-    tracking.log_metrics(metrics(outcome))
+    values, meanings = metrics(outcome), {}
     items = [Item(*item) for item in changed.items()] if changed else []
-    numbers, promises = {}, []
+    promises = []
     for item in (Item(*item) for item in outcome.pipeline.report.report(outcome)):
         if isinstance(item.content, int | float | np.number):
-            numbers[item.name] = float(item.content)
-            tracking.log_metrics({f"test/{item.name}": float(item.content)})
+            values[f"test/{item.name}"], meanings[item.name] = float(item.content), item.caption
         elif isinstance(item.content, Promise):
             promises.append(item.content)
         else:
             items.append(item)
     if fitted := outcome.fitted:
-        items.append(Item("learning curves", figures.learning_curves(fitted.epochs, fitted.kept_epoch)))
+        curves = figures.learning_curves(fitted.epochs, fitted.kept_epoch)
+        items.append(Item("learning curves", curves, captions.learning_curves(len(fitted.epochs))))
+    items.append(Item("all figures", numbers.all_figures(values, meanings), captions.ALL_FIGURES))
+    tracking.log_metrics(values)
     _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
-    return Results(items, numbers, promises)
+    return Results(items, promises)
 
 
 def finish(
@@ -177,7 +178,7 @@ def publish(
 ) -> None:
     """Log the figure of the headlines, each model's interval, and the page that shows it above the `items`."""
     metric = outcome.pipeline.headline
-    bars = Item("headline", figures.headline_bars(headlines, metric.name, metric.higher))
+    bars = Item("headline", figures.headline_bars(headlines, metric.name, metric.higher), captions.HEADLINE)
     _log([bars])
     tracking.log_text("report.html", html.render(title, "\n\n".join(paragraphs), sections(outcome, [bars, *items])))
 

@@ -12,8 +12,9 @@ import pandas as pd
 from pipelines.core.contract import Settings
 from pipelines.core.evaluation import drift, promises
 from pipelines.core.reading.downloads import Origin
-from pipelines.core.report import html
+from pipelines.core.report import captions, html
 from pipelines.core.report.items import Item
+from pipelines.core.report.items import sections as as_sections
 from pipelines.core.review import gates
 from pipelines.core.review.compatibility import FEWEST, WARN, Drift
 from pipelines.core.review.promotion import Decision
@@ -113,21 +114,10 @@ def tables(outcome: Outcome, decision: Decision) -> list[str]:
 
 def checks(decision: Decision) -> list[Item]:
     """The gates and the promises as tables."""
-    items = [Item("checks against baselines", gates.frame(decision.gates), GATES_CAPTION)]
+    items = [Item("checks against baselines", gates.frame(decision.gates), captions.CHECKS)]
     if decision.promises:
-        items.append(Item("promises", promises.frame(decision.promises), PROMISES_CAPTION))
+        items.append(Item("promises", promises.frame(decision.promises), captions.PROMISES))
     return items
-
-
-GATES_CAPTION = (
-    "How far the network is ahead of each baseline on the same test rows, with the interval of the difference. A check "
-    "passes where the whole interval is above the allowed deficit, fails where it is below, and is undecided in "
-    "between."
-)
-PROMISES_CAPTION = (
-    "What thresholds and intervals were chosen on validation records to keep, beside what they give on test. Kept or "
-    "broken where the whole interval lies on one side of what was wanted."
-)
 
 
 def headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:
@@ -147,11 +137,6 @@ def ladder(outcome: Outcome) -> str:
 
 def sections(outcome: Outcome, items: Sequence[Item]) -> list[html.Section]:
     """The report in reading order: what was measured, then data and settings, folded."""
-    shown = [
-        html.Section(item.name.capitalize(), [item.content], caption=item.caption)
-        for item in items
-        if not isinstance(item.content, bytes)
-    ]
     sides = {side: rows for side, rows in outcome.splits.sides().items() if len(rows)}
     data = pd.DataFrame({"side": list(sides), "rows": [len(rows) for rows in sides.values()]})
     for code, name in enumerate(outcome.pipeline.task.classes(outcome.facts)):
@@ -161,7 +146,7 @@ def sections(outcome: Outcome, items: Sequence[Item]) -> list[html.Section]:
     settings = pd.DataFrame(flags(outcome.settings).items(), columns=["setting", "value"]).astype(str)
     cost = pd.DataFrame({"step": list(outcome.cost), "seconds": list(outcome.cost.values())})
     return [
-        *shown,
-        html.Section("Data", [data, *notes]),
-        html.Section("Settings", [settings, cost], folded=True),
+        *as_sections(items),
+        html.Section("Data", [data, *notes], caption=captions.DATA),
+        html.Section("Settings", [settings, cost], folded=True, caption=captions.SETTINGS),
     ]
