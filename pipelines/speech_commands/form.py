@@ -17,8 +17,8 @@ from pipelines.core.evaluation.metrics import Metric, OfWeights, of_scores, roc_
 
 FACTS = [("seconds", "f8"), ("rate", "i8"), ("channels", "i8"), ("encoding", "U32"), ("offset", "f8"),
          ("lead", "f8"), ("peak", "f8")]  # fmt: skip
-"""Of a recording: its length in s, rate in Hz, channels, format and subtype with the bits, mean sample and peak as
-shares of full scale, and s of equal samples at its beginning, such as digital silence."""
+"""Of a recording: its length in s, rate in Hz, channels, format and subtype with the bits, mean sample and peak about
+it as shares of full scale, and s of equal samples at its beginning, such as digital silence."""
 NAMES = [name for name, _ in FACTS]
 SPOKEN = ("seconds", "peak")
 """Facts that depend on the word too: long words last longer, and some are spoken louder."""
@@ -34,7 +34,8 @@ def facts(sound: soundfile.SoundFile, wave: np.ndarray) -> tuple:
     encoding = f"{sound.format} {sound.subtype}"
     # Rounded, since another rate or width changes a sample more or less at the end, and the last bit of an offset.
     seconds, offset = round(len(wave) / sound.samplerate, 3), round(float(wave.mean()), 4)
-    return seconds, sound.samplerate, sound.channels, encoding, offset, round(lead, 3), float(np.abs(wave).max())
+    peak = float(np.abs(wave - wave.mean()).max())
+    return seconds, sound.samplerate, sound.channels, encoding, offset, round(lead, 3), peak
 
 
 @dataclass(frozen=True)
