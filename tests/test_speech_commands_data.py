@@ -165,7 +165,7 @@ def test_a_table_names_words_speakers_and_sides():
 
 def test_speakers_and_words_that_are_numbers_stay_as_they_are_written():
     root = folder([f"{n}.wav" for n in range(30)])
-    who, words = ["007", "07", "7", "1e1", "10"] * 6, ["01", "1"] * 15
+    who, words = ["007", "08", "9", "1e1", "10"] * 6, ["01", "1"] * 15
     given = read(tabled(root, "all.csv", file=[f"{n}.wav" for n in range(30)], speaker=who, **{"class": words}))
     assert given.records["group"].tolist() == who
     assert given.records["word"].tolist() == words

@@ -25,15 +25,17 @@ from scipy import fft
 from pipelines.core.contract import InputError
 from pipelines.core.reading import media_cache
 from pipelines.core.reading.media_cache import BadFile
+from pipelines.speech_commands import form
 
-CACHE = 1  # version of what is stored; raise it whenever the results of `decode` or `fitted` change
+CACHE = 2  # version of what is stored; raise it whenever the results of `decode` or `fitted` change
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
 RATES = (4_000, 192_000)  # Hz
 MOST_CHANNELS = 8
 MOST_SECONDS = 60  # of a clip
 MOST_NOISE_SECONDS = 3_600  # of a recording of background noise
 MOST_STREAM_SECONDS = 86_400  # of a recording to listen to
-FACTS = np.dtype([("digest", "u8"), ("seconds", "f8"), ("silent", "?"), ("clipped", "?"), ("short", "?")])
+FLAGS = [("digest", "u8"), ("silent", "?"), ("clipped", "?"), ("short", "?")]
+FACTS = np.dtype([*FLAGS, *form.FACTS])
 KIND = media_cache.Kind("recordings", "a sound file", 64_000_000, FACTS)
 FRAMES = 1 << 16  # read at once
 UNSTATED = 1 << 62  # frames; from here on the library means that the header states no length, and cannot read it
@@ -52,8 +54,15 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 
     Raises BadFile; for a header that declares more than MOST_SECONDS, before any sample is read.
     """
+    wave, rate, _ = _decoded(data)
+    return wave, rate
+
+
+def _decoded(data: bytes) -> tuple[np.ndarray, int, tuple]:
+    """The samples, the rate, and form.FACTS."""
     with _opened(BytesIO(data), len(data), MOST_SECONDS) as sound:
-        return np.concatenate(list(_blocks(sound))), sound.samplerate
+        wave = np.concatenate(list(_blocks(sound)))
+        return wave, sound.samplerate, form.facts(sound, wave)
 
 
 @contextmanager
@@ -201,10 +210,10 @@ def digest(clip: np.ndarray) -> int:
 
 def convert(data: bytes, sample_rate: int, samples: int) -> tuple[np.ndarray, tuple]:
     """The fitted clip of a file's bytes, and its FACTS; raises BadFile."""
-    wave, rate = decode(data)
-    clip, loudness, seconds = fitted(wave, rate, sample_rate, samples), np.abs(wave), len(wave) / rate
+    wave, rate, formed = _decoded(data)
+    clip, loudness = fitted(wave, rate, sample_rate, samples), np.abs(wave)
     clipped = (loudness >= 32_767 / 32_768).mean() > CLIPPED
-    return clip, (digest(clip), seconds, loudness.max() < SILENT, clipped, seconds < SHORT)
+    return clip, (digest(clip), loudness.max() < SILENT, clipped, len(wave) / rate < SHORT, *formed)
 
 
 def load(
@@ -214,8 +223,8 @@ def load(
 
     Returns:
         The readable clips in order, a read-only memory map, int16 (n, samples), at `sample_rate` in Hz; and a row for
-        each file: file, reason (empty for a readable one), digest (uint64, of the clip), seconds (of the recording),
-        and whether it is silent, clipped or short.
+        each file: file, reason (empty for a readable one), digest (uint64, of the clip), whether it is silent, clipped
+        or short, and `form.FACTS` of the recording.
 
     Raises:
         InputError: if there are no files, or all or more than the share `most_bad` of them are unreadable.

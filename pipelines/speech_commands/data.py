@@ -19,12 +19,13 @@ from pipelines.core.data.splits import SHARES, Splits, draw_by_class, halves
 from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.reading import folders, media_cache
 from pipelines.core.reading.folders import SIDES
-from pipelines.speech_commands import Settings, audio, demo, listing, mixing
+from pipelines.speech_commands import Settings, audio, demo, form, inspection, listing, mixing
 from pipelines.speech_commands.listing import SILENCE, UNKNOWN, Clips, Noise
 from pipelines.speech_commands.task import Detector
 
 FEW = 5  # test speakers, below which the rule of the split warns
 BLOCK = 256  # clips in memory at once
+COLUMNS = ("id", "word", "class", "side", "digest")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def read(path: Path | None, settings: Settings) -> Dataset[About]:
 
     `label` (int64) is -1 for words held out from training; `command` (bool) says whether the headline counts the clip;
     `side` is "" where it is to be drawn; `group` is the speaker, and for silence a piece of a recording; `clip` is the
-    position in the files `About.clips`, one after the other. A clip is recognised by the digest of its samples.
+    position in the files `About.clips`, one after the other; `form.NAMES` are facts of the file, missing for clips that
+    are made here. A clip is recognised by the digest of its samples.
 
     Raises:
         InputError: if the data cannot be used, naming the file and what was expected.
@@ -129,8 +131,8 @@ def _demo(settings: Settings, rate: int, samples: int, notes: list[str]) -> tupl
 
 
 def _dataset(stores: Sequence[Clips], rate: int, samples: int, noise: Noise, notes: Sequence[str]) -> Dataset[About]:
-    columns = [name for name in ("id", "word", "class", "side", "digest", "group") if name in stores[0][0]]
-    records = pd.concat([table[columns] for table, _ in stores], ignore_index=True)
+    columns = [name for name in (*COLUMNS, "group", *form.NAMES) if name in stores[0][0]]
+    records = pd.concat([table.reindex(columns=columns) for table, _ in stores], ignore_index=True)
     names = set(records["class"]) - {""}
     classes = [*sorted(names - {UNKNOWN, SILENCE}), *(name for name in (UNKNOWN, SILENCE) if name in names)]
     if len(names - {SILENCE}) < 2:
@@ -290,7 +292,12 @@ def example(data: Dataset[About], facts: Facts) -> pd.DataFrame:
     return pd.DataFrame({"audio": [audio.wav(clip, facts.sample_rate) for clip in clips]})
 
 
+def inspect(data: Dataset[About], splits: Splits, facts: Facts, settings: Settings) -> Splits:
+    """The splits after the checks of recordings, see `inspection`."""
+    return inspection.inspect(data, splits, encode(data, facts).inputs["clip"], facts, settings)
+
+
 CAPABILITIES = Capabilities(
     example=example, requests=requests, append=append, adopt=adopt, drift_summary=drift_summary,
-    augmentation=mixing.augmentation, fixed=("sample_rate", "samples"),
+    augmentation=mixing.augmentation, fixed=("sample_rate", "samples"), inspect=inspect,
 )  # fmt: skip

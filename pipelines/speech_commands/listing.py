@@ -10,9 +10,10 @@ import pandas as pd
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.dataset import unique_ids
+from pipelines.core.data.identity import one_spelling
 from pipelines.core.reading import folders
 from pipelines.core.reading.folders import SIDES
-from pipelines.speech_commands import audio
+from pipelines.speech_commands import audio, form
 
 Clips = tuple[pd.DataFrame, Path]
 """A table of clips, whose index is their place in the .npy file, int16 (n, samples)."""
@@ -29,6 +30,7 @@ SCHEMES = {
     "<speaker>_nohash_<n>": r"^(?P<speaker>[^_]+)_nohash_\d+$",
 }
 FEWEST_SPEAKERS = 4  # one for train, one for test, two for the halves of validation
+SEPARATE = 0.9  # speakers a recording, above which they tie nothing together
 DRAWS = 100  # of speakers, until one puts every class on every side
 
 
@@ -64,6 +66,8 @@ def recordings(
     joined["id"] = unique_ids(joined["id"], part)
     if len({(listing["side"] == "").all() for listing in listings}) > 1:  # only some name their sides
         joined["side"] = ""
+    if "group" in joined:
+        joined["group"] = one_spelling(joined["group"], "speaker", notes)
     return _limit_unknown(usable(joined, non_keywords, notes), notes), noise
 
 
@@ -161,6 +165,12 @@ def usable(listing: pd.DataFrame, non_keywords: Sequence[str], notes: list[str])
         )
     listing = listing.assign(**{"class": listing["class"].mask(held_out, "")})
     used = listing[~held_out]
+    if "group" in used and used["group"].nunique() > SEPARATE * len(used):
+        notes.append(
+            f"BEWARE: {used['group'].nunique():,} speakers of {len(used):,} recordings, such as "
+            f"{used['group'].iloc[0]}, are about one a recording, as if they were numbers of files: they are ignored."
+        )
+        listing, used = listing.drop(columns="group"), used.drop(columns="group")
     named = set(used["side"]) - {""}
     if named and "train" not in named:
         raise InputError(f"Recordings for training are needed. Received: only {' and '.join(sorted(named))}.")
@@ -235,7 +245,8 @@ def _load_part(listing: pd.DataFrame, cache: Path, rate: int, samples: int, most
         f"{table['silent'].sum():,} silent, {table['clipped'].sum():,} clipped, {table['short'].sum():,} shorter than "
         f"{audio.SHORT:g} s."
     )
-    listing = listing[good].assign(digest=table["digest"].to_numpy()).reset_index(drop=True)
+    known = table[["digest", *form.NAMES]].reset_index(drop=True)
+    listing = pd.concat([listing[good].reset_index(drop=True), known], axis=1)
     return listing, Path(str(clips.filename))
 
 

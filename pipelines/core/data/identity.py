@@ -65,6 +65,36 @@ def cell_hashes(column: pd.Series) -> np.ndarray:
     return np.append(hashed, _hashed_numbers(np.array([np.nan])))[codes]  # the last for the code -1, a missing cell
 
 
+def one_spelling(names: pd.Series, what: str, notes: list[str]) -> pd.Series:
+    """Names of groups, those that differ in case, separators or leading zeros alone in their first spelling.
+
+    Args:
+        names: texts, (n,).
+        what: one of them in sentences, such as "speaker".
+        notes: gets a sentence if names were joined.
+
+    Example:
+        >>> one_spelling(pd.Series(["speaker_7", "Speaker 007", "speaker_8"]), "speaker", []).tolist()
+        ['speaker_7', 'speaker_7', 'speaker_8']
+    """
+    codes, found = pd.factorize(names)
+    texts = pd.Series(found, dtype=object).astype(str)
+    folded = texts.str.casefold().str.replace(r"[\W_]+", " ", regex=True).str.strip()
+    # Between letters and digits a separator may be missing; within a number it counts: 1-2 is not 12.
+    folded = folded.str.replace(r"(?<=[^\W\d_]) (?=\d)|(?<=\d) (?=[^\W\d_])", "", regex=True)
+    folded = folded.str.replace(r"(?<!\d)0+(?=\d)", "", regex=True)
+    first = folded.map(folded.drop_duplicates().reset_index().set_index(0)["index"])
+    changed = np.flatnonzero(first != np.arange(len(first)))
+    if not len(changed):
+        return names
+    notes.append(
+        f"{len(changed):,} spellings of a {what} are taken for another's, such as {texts[changed[0]]} for "
+        f"{texts[first[changed[0]]]}."
+    )
+    spelled = np.array([*texts[first], None], object)  # the last for the code -1, a missing name
+    return pd.Series(spelled[codes], names.index)
+
+
 def _hashed_numbers(values: np.ndarray, digits: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Hashes of float64 values; of those beyond their 53 bits by `digits`, which gives texts for a mask."""
     with np.errstate(invalid="ignore", divide="ignore"):
