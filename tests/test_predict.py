@@ -20,6 +20,7 @@ from pipelines.core.reading import tables
 from pipelines.core.review import compatibility
 from pipelines.core.serving import model
 from pipelines.core.store import champions, isolation, tracking
+from pipelines.core.store.looks import looks
 from tests.builders import dataset
 
 
@@ -71,7 +72,7 @@ def test_decisions_are_those_of_the_run_with_the_model_that_made_them(project, s
 
 
 def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(project):
-    before = tracking.looks(PIPELINE, mlflow.get_run(champions.current("blobs").run_id).data.tags["test_sha256"])
+    before = looks(PIPELINE, champions.current("blobs").run_id)
     predict.predict(PIPELINE, data="new.csv", out="told.csv")
     found = last_run()
     assert found.data.tags["kind"] == "predict"
@@ -79,7 +80,7 @@ def test_the_run_holds_fingerprint_counts_and_drift_and_is_no_look_at_a_test(pro
     assert found.data.metrics["predict/rows_scored"] == 3000
     assert found.data.metrics["predict/rows_with_errors"] == 0
     assert found.data.metrics["predict/score_drift"] < 0.05
-    after = tracking.looks(PIPELINE, mlflow.get_run(champions.current("blobs").run_id).data.tags["test_sha256"])
+    after = looks(PIPELINE, champions.current("blobs").run_id)
     assert after == before
 
 

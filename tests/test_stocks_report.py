@@ -15,7 +15,8 @@ from test_stocks_baselines import autoregressive, facts_of, parsed, prices
 from pipelines.core.data.arrays import Part
 from pipelines.core.data.dataset import Dataset
 from pipelines.core.evaluation.bootstrap import blocks
-from pipelines.core.review import promotion
+from pipelines.core.evaluation.promises import Promise
+from pipelines.core.review import gates, promotion
 from pipelines.core.tasks import forecasting
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict
@@ -157,16 +158,15 @@ def test_measures_of_a_row_depend_on_that_row_alone(planted):
 
 
 def test_a_planted_volatility_is_forecast_better_than_by_the_mean(planted):
-    behind = report.deficit(planted, "constant")
+    behind = report.deficit(planted, "constant", gates.SHOWN)
     assert behind.high < 0
     panel = report.losses(planted)
     tested = panel.test("network", "constant", 0)
     assert tested.p < 0.01
     assert behind.value == pytest.approx(tested.mean / panel.mean("har", 0))
-    assert (behind.high < 0) == (tested.p < 0.01)
-    gates = promotion.gates(planted)
-    assert gates[0].deficit == behind
-    assert gates[0].state == "passed"
+    judged = gates.gates(planted)
+    assert judged[0].deficit == behind
+    assert judged[0].state == "passed"
     assert "Nothing could be forecast" not in " ".join(report.remarks(planted))
     assert "not advice" in " ".join(report.remarks(planted))
 
@@ -178,7 +178,7 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
     numbers = {name: value for name, value in items if isinstance(value, float)}
     assert {"coverage_80_1d", "coverage_95_5d", "crps_skill_21d", "pinball_1d"} <= set(numbers)
     assert np.isfinite(list(numbers.values())).all()
-    assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure}
+    assert {type(value) for name, value in items if name not in numbers} == {pd.DataFrame, Figure, Promise}
     against = dict(items)["loss relative to the baselines"]
     assert set(against["against"]) == {"constant", "har", "har_market", "har_pooled", "garch", "trees"}
     assert (against.filter(like="%").min(axis=1) <= against["all days, %"]).all()
@@ -186,9 +186,10 @@ def test_the_report_yields_numbers_tables_and_figures(planted):
 
 
 def test_gates_name_the_level_of_their_intervals(planted):
-    (first, _) = promotion.gates(planted)
-    assert "] at 98 %" in str(first)
-    assert promotion.frame([first])["level"].tolist() == [0.98]
+    shown, other = gates.gates(planted)
+    assert "] at 99 %" in str(shown)
+    assert "] at 98 %" in str(other)
+    assert [lead.level for lead in gates.frame([shown, other])["network ahead by"]] == [0.99, 0.98]
     assert "at" not in str(planted.resampled.interval("network", "qlike_ratio_har_1d"))
 
 

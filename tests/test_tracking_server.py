@@ -103,7 +103,7 @@ def test_a_server_that_goes_away_while_a_network_is_trained_costs_no_training(se
     server.start()
     send.send(PIPELINE)
     said = capsys.readouterr().out
-    assert "Better than version 1" in said
+    assert "better than version 1" in said
     assert f"{server.address}/#/experiments/" in said
     assert not kept.exists()
     client = mlflow.MlflowClient()

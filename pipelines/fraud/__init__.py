@@ -55,7 +55,12 @@ PIPELINE = Pipeline(
     name="fraud",
     title="Card payments: fraud or not, from the payment and the history of its customer and terminal",
     settings=Settings,
-    headline=Metric("average_precision", short="AP"),
-    gates=(Gate("logistic_regression"), Gate("trees", margin=0.01)),
+    # From .95 on, published figures on the ULB cards came from leakage; see the model card.
+    headline=Metric("average_precision", short="AP", implausible=0.95),
+    gates=(
+        Gate("prevalence", shown=True),
+        Gate("logistic_regression"),
+        Gate("trees", margin=0.015, of_lead_over="prevalence"),
+    ),
     sources=SOURCES,
 )

@@ -152,6 +152,8 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     yield "brier", brier(labels, probability)(weights)
     yield "expected_calibration_error", calibration.expected_calibration_error(labels, probability, weights)
 
+    yield from TASK.promises(outcome)
+
     every = outcome.parts["test"]
     metrics, measures = TASK.metrics(outcome.facts), TASK.measures(outcome.scores, every)
     for name, metric in metrics.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,17 +14,22 @@ from pipelines.core.data.arrays import Part
 from pipelines.core.data.identity import cell_hashes
 from pipelines.core.evaluation import calibration
 from pipelines.core.evaluation.metrics import Measures, Metric, OfWeights, average_precision, of_scores, roc_auc
+from pipelines.core.evaluation.promises import Promise, promised, share
 from pipelines.core.tasks.classification import Classification
 from pipelines.core.tasks.task import Outputs
 from pipelines.fraud import Settings
 from pipelines.fraud.data import CLASSES, Facts
 from pipelines.fraud.history import Latest
 
+if TYPE_CHECKING:
+    from pipelines.core.training.trial import Outcome
+
 CARDS = 100  # cards looked into each day by the Handbook's card precision
 CARD_PRECISION = f"card_precision_at_{CARDS}"
 NO_CARD = cell_hashes(pd.Series([np.nan]))[0]
 """The measure `card` of a payment without one."""
 ALERTS = 0.01  # share of payments that are alerts where no budget is given
+BUDGET_TOLERANCE = 0.25  # by which a day's alerts may exceed the budget: the number of payments varies as much
 
 
 class FraudTask(Classification):
@@ -57,6 +63,25 @@ class FraudTask(Classification):
             days = (time.max() - time.min()) / pd.Timedelta(days=1)
             rate = min(1.0, settings.alerts_per_day * days / part.weights.sum())
         return replace(facts, threshold=calibration.threshold_at_rate(scores, rate, part.weights))
+
+    def promises(self, outcome: Outcome) -> Iterator[tuple[str, Promise]]:
+        """Items of a report: that alerts keep to the budget, and that calibration helps."""
+        part, settings = outcome.headline, outcome.settings
+        alert, every = outcome.headline_scores >= outcome.facts.threshold, np.ones(len(part), bool)
+        clusters, per_day = outcome.splits.clusters_of(part), settings.alerts_per_day
+        name, wanted, scale = "share of payments that are alerts", ALERTS, 1.0
+        if per_day:
+            days = part.frame["time"].dt.normalize().nunique()
+            name, wanted, scale = "alerts a day", per_day, part.weights.sum() / days
+        yield from promised(
+            name,
+            wanted,
+            share(alert, every, part.weights, clusters, scale),
+            tolerance=BUDGET_TOLERANCE * wanted,
+            percent=not per_day,
+            remedy="Lower --alerts-per-day: the latest payments score higher than those that set the threshold.",
+        )
+        yield from super().promises(outcome)
 
     def decide(self, outputs: Outputs, facts: Facts, part: Part) -> pd.DataFrame:
         """What a user gets for each payment of the part.

@@ -60,6 +60,8 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     yield "prediction_set_coverage", float(inside[np.arange(len(labels)), labels].mean())
     yield "prediction_set_size", float(inside.sum(axis=1).mean())
 
+    yield from TASK.promises(outcome)
+
     shown = settings.examples
     if shown != "none":
         yield "image regions that drive the decision", _regions(outcome, after, shown == "full")

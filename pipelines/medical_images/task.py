@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,20 @@ import pandas as pd
 from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation import calibration
 from pipelines.core.evaluation.metrics import Metric, accuracy, of_scores, roc_auc
+from pipelines.core.evaluation.promises import Promise, promised, share
 from pipelines.core.tasks.classification import Classification, confidence_threshold, distribution
 from pipelines.medical_images import Settings
 from pipelines.medical_images.data import Facts
+
+if TYPE_CHECKING:
+    from pipelines.core.training.trial import Outcome
+
+
+TOLERANCE = 0.02  # by which shares of many cases may miss what is wanted
+ELSEWHERE = (
+    "Test images differ from those that set the thresholds: set them on labelled images of the place of use, and until "
+    "then have a person look at every case."
+)
 
 
 class MedicalTask(Classification):
@@ -44,6 +56,41 @@ class MedicalTask(Classification):
             return facts
         rate = 1 - settings.specificity
         return replace(facts, threshold=calibration.threshold_at_rate(scores[labels == 0], rate))
+
+    def promises(self, outcome: Outcome) -> Iterator[tuple[str, Promise]]:
+        """Items of a report: specificity, errors among cases that are not referred, coverage of prediction sets."""
+        part, facts, settings = outcome.headline, outcome.facts, outcome.settings
+        labels, weights, clusters = part.labels, part.weights, outcome.splits.clusters_of(part)
+        probability = distribution(outcome.headline_scores)
+        every = np.ones(len(part), bool)
+        if len(facts.classes) == 2:
+            quiet = outcome.headline_scores < facts.threshold
+            yield from promised(
+                f"specificity of {facts.classes[1]}",
+                settings.specificity,
+                share(quiet, labels == 0, weights, clusters),
+                at_most=False,
+                tolerance=TOLERANCE,
+                remedy=ELSEWHERE,
+            )
+        sure, wrong = probability.max(axis=1) >= facts.sure, probability.argmax(axis=1) != labels
+        yield from promised(
+            "errors among cases that are not referred",
+            settings.wanted_error,
+            share(wrong, sure, weights, clusters),
+            tolerance=settings.wanted_error / 2,
+            remedy=ELSEWHERE,
+        )
+        inside = prediction_sets(probability, facts)[np.arange(len(labels)), labels]
+        yield from promised(
+            "prediction sets that hold the true class",
+            1 - settings.alpha,
+            share(inside, every, weights, clusters),
+            at_most=False,
+            tolerance=TOLERANCE,
+            remedy=ELSEWHERE,
+        )
+        yield from super().promises(outcome)
 
     def decide(self, outputs: np.ndarray, facts: Facts, part: Part) -> pd.DataFrame:
         """What a user gets for each image of the part.

@@ -15,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pipelines.core.data.arrays import Part
+from pipelines.core.evaluation.bootstrap import Interval
+from pipelines.core.evaluation.promises import promised
 from pipelines.core.report import class_figures, figures, media_figures
 from pipelines.core.serving import litert
 from pipelines.core.tasks import classification
@@ -87,6 +89,7 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     yield from _running_speech(outcome)
     yield from class_figures.calibration(part.labels, before, after, part.weights)
     yield from _acceptance(outcome)
+    yield from task.TASK.promises(outcome)
     if outcome.settings.examples != "none":
         worst = class_figures.mistakes(part, after, names)
         yield "worst mistakes", worst
@@ -195,6 +198,15 @@ def _running_speech(outcome: Outcome) -> Iterator[tuple[str, Any]]:
     for name, values in found.items():
         for bound, value in zip(("", "_low", "_high"), values, strict=True):
             yield f"{name}{bound}", value
+    rate = Interval(*found["stream_false_accepts_per_hour"])
+    yield from promised(
+        "false accepts an hour of running speech",
+        settings.false_accepts,
+        rate,
+        tolerance=settings.false_accepts / 2,
+        percent=False,
+        remedy="Raise the detector's threshold: lower --false-accepts.",
+    )
     if matches.delays:
         yield "stream_delay_seconds", matches.delay
     yield "stream_hours", stream.hours

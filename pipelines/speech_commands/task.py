@@ -18,12 +18,14 @@ import pandas as pd
 from pipelines.core.contract import InputError
 from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation.metrics import Metric, accuracy, log_loss, of_scores
+from pipelines.core.evaluation.promises import Promise, promised, share
 from pipelines.core.tasks.classification import Classification, confidence_threshold, distribution
 from pipelines.speech_commands import Settings, mixing
 from pipelines.speech_commands.listing import SILENCE, UNKNOWN
 from pipelines.speech_commands.mixing import TOLERANCE, Minutes, Spoken
 
 if TYPE_CHECKING:
+    from pipelines.core.training.trial import Outcome
     from pipelines.speech_commands.data import Facts
 
 HOP = 0.1  # s, from a window to the next
@@ -58,6 +60,20 @@ class SpeechTask(Classification):
         if minutes is None:
             return facts
         return replace(facts, detector=choose(score(network, facts, minutes), settings.false_accepts))
+
+    def promises(self, outcome: Outcome) -> Iterator[tuple[str, Promise]]:
+        """Items of a report: errors among accepted clips of test, silence and unknown words included."""
+        part, facts, wanted = outcome.parts["test"], outcome.facts, outcome.settings.wanted_error
+        accepted = self.decide(outcome.outputs, facts, part)["accepted"].to_numpy(bool)
+        wrong = distribution(outcome.scores).argmax(axis=1) != part.labels
+        yield from promised(
+            "errors among accepted clips",
+            wanted,
+            share(wrong, accepted, part.weights, outcome.splits.clusters_of(part)),
+            tolerance=wanted / 2,
+            remedy="Test speakers are harder than those that set the threshold: record more speakers, or ask again.",
+        )
+        yield from super().promises(outcome)
 
     def decide(self, outputs: np.ndarray, facts: Facts, part: Part) -> pd.DataFrame:
         """The likeliest `word` of each clip, its `probability`, and whether it is `accepted`."""

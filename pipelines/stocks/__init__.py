@@ -39,8 +39,9 @@ PIPELINE = Pipeline(
     name="stocks",
     title="Daily prices: the volatility and the distribution of returns over the next 1, 5 and 21 days",
     settings=Settings,
-    headline=Metric("qlike_ratio_har_1d", higher=False, short="QLIKE to HAR"),
+    headline=Metric("qlike_ratio_har_1d", higher=False, short="QLIKE to HAR", implausible=0.6),  # published: .9
     gates=(Gate("constant", shown=True), Gate("har")),
+    level=0.98,
     demos={
         "demo": "The prices are real ones of two indices, S&P 500 and NASDAQ, 1999 to 2018.",
         "random-walk": "The prices are simulated random walks of constant volatility: nothing can be forecast.",

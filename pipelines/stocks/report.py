@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from pipelines.core.data.arrays import Part
 from pipelines.core.evaluation.bootstrap import Bootstrap, Interval, bootstrap
 from pipelines.core.evaluation.metrics import Measures, Metric, mean_of, ratio_of_sums
+from pipelines.core.evaluation.promises import promised, share
 from pipelines.core.report import figures
 from pipelines.core.tasks import forecasting
 from pipelines.core.tasks.forecasting import Panel
@@ -32,6 +33,8 @@ STORMY = 0.2
 """Share of days that count as stormy: those with HAR's highest forecasts. Days must not be chosen by their observed
 variance, or forecasts of extremes would win (Lerch et al. 2017, "Forecaster's dilemma")."""
 AGAINST = ("constant", "har", "har_market", "har_pooled", "garch", "trees")
+MISSED = 0.25
+"""Share by which returns outside of an interval may exceed what is promised."""
 SHOWN = 126  # days of the fan chart, half a year
 MOST = 40  # tickers in a figure
 
@@ -39,14 +42,14 @@ MOST = 40  # tickers in a figure
 # -------------------------------------------------------------------------------------------------------- the verdict
 
 
-def deficit(outcome: Outcome, than: str) -> Interval:
-    """How far one-day QLIKE is above that of a baseline, in parts of HAR's, with a 98 % interval.
+def deficit(outcome: Outcome, than: str, level: float) -> Interval:
+    """How far one-day QLIKE is above that of a baseline, in parts of HAR's, with its interval of that level.
 
     A Diebold-Mariano test over the panel's days: it is of daily means over the tickers, since these move together. A
     bootstrap of 21-day blocks would have some fifty blocks, too few for the tail of 1 %.
     """
     panel = losses(outcome)
-    return panel.test("network", than, 0).interval(CERTAIN, unit=panel.mean("har", 0))
+    return panel.test("network", than, 0).interval(level, unit=panel.mean("har", 0))
 
 
 def losses(outcome: Outcome) -> Panel:
@@ -121,6 +124,7 @@ def report(outcome: Outcome) -> Iterator[tuple[str, Any]]:
             yield f"crps_skill_{row['horizon']}d", row["CRPS skill"].value
         for coverage in COVERAGES:
             yield f"coverage_{100 * coverage:.0f}_{row['horizon']}d", row[f"within {coverage:.0%}"]
+    yield from _coverage(outcome, quantiles["network"])
     yield "forecasts of returns", scored
     yield "probability integral transform", _transform(outcome, quantiles["network"])
     yield "fan chart", _fan(outcome)
@@ -213,6 +217,23 @@ def returns(outcome: Outcome, models: Mapping[str, np.ndarray]) -> pd.DataFrame:
                 row[f"within {coverage:.0%}"] = forecasting.inside(values, forecast, LEVELS, coverage).mean()
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _coverage(outcome: Outcome, quantiles: np.ndarray) -> Iterator[tuple[str, Any]]:
+    """Promises: shares of returns within the intervals of each horizon."""
+    part = outcome.headline
+    observed, clusters, every = part.labels[:, H:], outcome.splits.clusters_of(part), np.ones(len(part), bool)
+    for place, h in enumerate(HORIZONS):
+        for coverage in COVERAGES:
+            hits = forecasting.inside(observed[:, place], quantiles[:, place], LEVELS, coverage)
+            yield from promised(
+                f"returns over {_days(h)} within the {coverage:.0%} interval",
+                coverage,
+                share(hits, every, part.weights, clusters),
+                at_most=False,
+                tolerance=MISSED * (1 - coverage),
+                remedy="Returns were wilder than in the validation year: take wider intervals, or train on newer days.",
+            )
 
 
 def _skill(loss: str, reference: str) -> Metric:

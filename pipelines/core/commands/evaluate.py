@@ -20,6 +20,7 @@ from pipelines.core.reading.downloads import Origin
 from pipelines.core.review import record, verdict
 from pipelines.core.serving.model import Scorer
 from pipelines.core.store import isolation, manifest, registry, tracking
+from pipelines.core.store.looks import looks as count_looks
 from pipelines.core.store.model_names import check_name
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict
@@ -62,14 +63,15 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
         record.begin(pipeline, settings, machine, origins, every, splits)
-        looks = tracking.looks(pipeline, tracking.fingerprints(run_id)["test_sha256"])
+        looks = count_looks(pipeline, run_id)
         tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
         outcome = score_version(pipeline, every, splits, settings, machine, version, scorer)
         description = _description(outcome, version, origin, looks)
         own = outcome.resampled.interval(NETWORK, pipeline.headline.name)
         headline = pipeline.headline
         title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · evaluated"
-        record.publish(outcome, title, description, {f"version {version.number}": own}, record.results(outcome))
+        found = record.results(outcome)
+        record.publish(outcome, title, description, {f"version {version.number}": own}, found.items)
         tracking.rename(run_id, title, "\n\n".join(description))
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(description), highlight=False)

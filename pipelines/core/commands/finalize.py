@@ -6,8 +6,9 @@ import os
 
 from pipelines.core.commands.pending import Trained, keep
 from pipelines.core.contract import UnrecordedError
-from pipelines.core.review import promotion, record
+from pipelines.core.review import importance, promotion, record
 from pipelines.core.store import champions, registry, tracking
+from pipelines.core.store.looks import looks as count_looks
 from pipelines.core.training.trial import NETWORK
 
 
@@ -35,15 +36,16 @@ def conclude(trained: Trained, champion: registry.Version | None) -> None:
 def _conclude(trained: Trained, champion: registry.Version | None) -> None:
     outcome, origin, run_id = trained.outcome, trained.origin, trained.run_id
     trained.epochs.flush()
-    items = record.results(outcome, trained.drift)
+    results = record.results(outcome, trained.drift)
     version = record.version(outcome, origin, trained.name, run_id)
     if champion is not None and champion.number == version.number:
         return  # an earlier attempt has promoted it already
+    looks = count_looks(outcome.pipeline, run_id)
+    evidence = importance.strongest(outcome) if promotion.implausible(outcome) else []
     report = tracking.report_at(run_id)
     while True:
-        looks = tracking.looks(outcome.pipeline, version.tags["test_sha256"])
-        decision = promotion.decide(outcome, version, champion, looks)
-        title = record.finish(outcome, decision, version, origin, looks, items, run_id, trained.drift)
+        decision = promotion.decide(outcome, version, champion, looks, results.promises, evidence)
+        title = record.finish(outcome, decision, version, origin, looks, results, run_id, trained.drift)
         if champions.promote_if_unchanged(version, champion, decision.kind == "champion"):
             record.announce(outcome, decision, version, title, report)
             return

@@ -116,8 +116,9 @@ class ModelModule(Protocol):
 class ReportModule(Protocol):
     """`report.py`: baselines and what a reviewer sees.
 
-    Optionally `remarks(outcome) -> list of sentences` for the verdict, and `deficit(outcome, than) -> Interval`, how
-    far the network is behind a baseline, where the field has its own test.
+    Optionally `remarks(outcome) -> list of sentences` for the verdict, the first of which says in the user's words how
+    good the network is, and `deficit(outcome, than, level) -> Interval`, how far it is behind a baseline, where the
+    field has its own test.
     """
 
     def baselines(
@@ -197,7 +198,7 @@ REQUIRED: Mapping[str, Mapping[str, tuple[str, ...] | None]] = {
 """The names that each module of a domain must have, with the first parameters of its functions."""
 OPTIONAL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "model": {"adapt": ("facts", "settings", "x", "y")},
-    "report": {"deficit": ("outcome", "than"), "remarks": ("outcome",)},
+    "report": {"deficit": ("outcome", "than", "level"), "remarks": ("outcome",)},
 }
 """Further names, which a module may have."""
 

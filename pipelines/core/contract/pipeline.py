@@ -34,6 +34,13 @@ class Metric:
     higher: bool = True
     short: str = ""
     """What the names of runs call it."""
+    implausible: float | None = None
+    """From this value on a result is better than the field would believe: rather a leak than a good model."""
+
+    @property
+    def words(self) -> str:
+        """The name in words."""
+        return self.name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,14 @@ class Gate:
     `than` names a baseline. With `deficit` = how far the network is behind it, the gate passes when the upper bound of
     the deficit's interval is below `margin`, fails when the lower bound is above it, and is undecided in between. A
     margin of 0 asks the network to be measurably ahead. Where the gate must be `shown`, undecided counts as failed:
-    without it a version is of no use at all.
+    without it a version is of no use at all. With `of_lead_over`, the name of another baseline, the margin is a share
+    of the lead of `than` over that one, so that it shrinks with what there is to be learnt.
     """
 
     than: str
     margin: float = 0.0
     shown: bool = False
+    of_lead_over: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,9 @@ class Pipeline:
         title: what it does, in a line.
         settings: the dataclass of its settings.
         headline: the metric that it is judged by.
-        gates: what a version must show against baselines before it may be promoted.
+        gates: what a version must show against baselines before it may be promoted; one of them, against a trivial
+            baseline, must be `shown`.
+        level: of the intervals by which gates are judged and baselines called better.
         sources: public data sets by name.
         demos: the embedded data sets, each with the sentence that every verdict made from it says.
         requires: modules beyond the project's dependencies, such as rdkit, each with an extra of the pipeline's name.
@@ -127,6 +138,7 @@ class Pipeline:
     settings: type[Settings]
     headline: Metric
     gates: tuple[Gate, ...]
+    level: float = 0.95
     sources: Mapping[str, Source] = field(default_factory=dict)
     demos: Mapping[str, str] = field(default_factory=lambda: {"demo": SIMULATED})
     requires: tuple[str, ...] = ()
@@ -170,7 +182,7 @@ class Pipeline:
         return getattr(self.report, "remarks", lambda _: [])(outcome)
 
     @property
-    def deficit(self) -> Callable[[Any, str], Interval] | None:
+    def deficit(self) -> Callable[[Any, str, float], Interval] | None:
         """The domain's own test of how far the network is behind a baseline, if it has one."""
         return getattr(self.report, "deficit", None)
 

@@ -15,6 +15,8 @@ BOOLEANS = {"True": 1.0, "False": 0.0}
 """How pandas writes booleans in a column with other cells."""
 EXACT = 2.0**53
 """From here on float64 no longer holds every whole number."""
+DIGITS = 9
+"""Significant digits of a number with a fraction by which it is recognised: less is noise of writing and computing."""
 DATE = r"\d{4}-\d\d-\d\d"
 """What a text begins with that is a date or a time."""
 
@@ -23,7 +25,7 @@ def identities(records: pd.DataFrame, key: Sequence[str]) -> np.ndarray:
     """A uint64 digest of the cells in the columns `key` of each record, (n,).
 
     It does not depend on other columns, on the order of rows or columns, nor on how a number is written: 1, 1.0, "1"
-    and True are the same cell, as are equal times, and all missing values.
+    and True are the same cell, as are equal times, fractions that agree in DIGITS digits, and all missing values.
 
     Raises:
         InputError: if a column of the key is missing.
@@ -65,6 +67,11 @@ def cell_hashes(column: pd.Series) -> np.ndarray:
 
 def _hashed_numbers(values: np.ndarray, digits: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
     """Hashes of float64 values; of those beyond their 53 bits by `digits`, which gives texts for a mask."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(values))))
+        rounded = np.round(values * scale) / scale
+    fractional = (values != np.trunc(values)) & np.isfinite(rounded)
+    values = np.where(fractional, rounded, values)
     hashed = hash_array(np.where(np.isnan(values), np.nan, values + 0.0))  # one NaN, and no negative zero
     large = np.abs(values) >= EXACT
     if digits is not None and large.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,15 @@ from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
 from pipelines.core.evaluation import drift
 from pipelines.core.evaluation.bootstrap import Interval
+from pipelines.core.evaluation.promises import Promise
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import figures, html
 from pipelines.core.report.items import Item
-from pipelines.core.review import compatibility, promotion
+from pipelines.core.review import compatibility
 from pipelines.core.review.compatibility import Drift
+from pipelines.core.review.gates import best_baseline
 from pipelines.core.review.promotion import Decision
-from pipelines.core.review.verdict import flags, headlines, ladder, sections, tables, verdict
+from pipelines.core.review.verdict import checks, flags, headlines, ladder, next_step, sections, tables, verdict
 from pipelines.core.serving.model import learnt
 from pipelines.core.store import isolation, manifest, registry, tags, tracking
 from pipelines.core.training import device
@@ -61,7 +63,7 @@ def begin(
             tags.PIPELINE: pipeline.name,
             tags.DATA: origin.name,
             tags.ORIGIN: origin.kind,
-            tags.HEADLINE: pipeline.headline.name,
+            tags.MODEL: registry.registered_name(pipeline, settings, origin),
             "test_sha256": sides["test"],
             "data_sha256": data_sha256,
             "settings_sha256": settings_sha256(settings),
@@ -104,13 +106,26 @@ def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registr
     return registry.tag_version(registered, written | tracking.fingerprints(run_id))
 
 
-def results(outcome: Outcome, changed: Drift | None = None) -> list[Item]:
+@dataclass(frozen=True)
+class Results:
+    """What a run yields: figures, tables and files; numbers by name; and promises, as they are on test."""
+
+    items: Sequence[Item]
+    numbers: Mapping[str, float]
+    promises: Sequence[Promise]
+
+
+def results(outcome: Outcome, changed: Drift | None = None) -> Results:
     """Log metrics, figures, tables and predictions; return what the report shows."""
     tracking.log_metrics(metrics(outcome))
     items = [Item(*item) for item in changed.items()] if changed else []
+    numbers, promises = {}, []
     for item in (Item(*item) for item in outcome.pipeline.report.report(outcome)):
         if isinstance(item.content, int | float | np.number):
+            numbers[item.name] = float(item.content)
             tracking.log_metrics({f"test/{item.name}": float(item.content)})
+        elif isinstance(item.content, Promise):
+            promises.append(item.content)
         else:
             items.append(item)
     if fitted := outcome.fitted:
@@ -118,7 +133,7 @@ def results(outcome: Outcome, changed: Drift | None = None) -> list[Item]:
     _log(items)
     if outcome.settings.examples != "none":
         tracking.log_parquet(PREDICTIONS, predictions(outcome))
-    return items
+    return Results(items, numbers, promises)
 
 
 def finish(
@@ -127,21 +142,26 @@ def finish(
     version: registry.Version,
     origin: Origin,
     looks: int,
-    items: Sequence[Item],
+    found: Results,
     run_id: str,
     changed: Drift | None = None,
 ) -> str:
-    """Write the decision on the run and on the version, with the report around `items`; return the run's name."""
-    headline = outcome.pipeline.headline
+    """Write the decision on the run and on the version, with the report of what was found; return the run's name."""
+    headline, resampled = outcome.pipeline.headline, outcome.resampled
     paragraphs = verdict(outcome, decision, version, origin, looks, changed)
-    value = outcome.resampled.values[NETWORK, headline.name]
-    title = f"{origin.name} · {headline.short or headline.name} {value:.3f} · {decision.kind}"
-    gates = Item("checks against baselines", promotion.frame(decision.gates))
-    _log([gates])
-    publish(outcome, title, paragraphs, headlines(outcome, decision), [gates, *items])
+    own, best = resampled.interval(NETWORK, headline.name), best_baseline(outcome)
+    title = f"{decision.kind} · {headline.short or headline.words} {own.value:.3f} · {origin.name}"
+    items = checks(decision)
+    _log(items)
+    publish(outcome, title, paragraphs, headlines(outcome, decision), [*items, *found.items])
     written = {tags.DECISION: decision.kind, tags.REASON: decision.reason, tags.DECIDED_BY: "rule"}
     written |= decision.comparison.tags() if decision.comparison else {}
-    tracking.set_tags(written)
+    of_run = {
+        tags.HEADLINE: str(own),
+        tags.BEST_BASELINE: f"{best} {resampled.interval(best, headline.name)}",
+        tags.BETTER_BASELINE: decision.better_baseline,
+    }
+    tracking.set_tags(written | of_run)
     description = "\n\n".join([*paragraphs, *tables(outcome, decision)])
     registry.tag_version(version, written, description)
     tracking.rename(run_id, title, description)
@@ -171,12 +191,16 @@ def announce(outcome: Outcome, decision: Decision, version: registry.Version, ti
     """Print the verdict, and where to read on."""
     headline = outcome.pipeline.headline
     own = outcome.resampled.interval(NETWORK, headline.name)
-    console = Console()
-    console.print(f"\n[bold]{title}[/bold]\n{decision.reason}", highlight=False)
-    console.print(f"{headline.name}: network {own}; " + ladder(outcome), highlight=False)
-    console.print(
-        f"Registered as version {version.number} of {version.name}. {report}", soft_wrap=True, highlight=False
-    )
+    lines = [
+        "",
+        title,
+        f"{decision.reason} {decision.warning}".strip(),
+        *outcome.pipeline.remarks(outcome)[:1],
+        f"{headline.words}: network {own}; {ladder(outcome)}",
+        f"Registered as version {version.number} of {version.name}. {report}",
+        f"Next: {next_step(outcome, decision, version)}".replace("`", ""),
+    ]
+    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def metrics(outcome: Outcome) -> dict[str, float]:

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipelines.core.contract import Settings
+from pipelines.core.evaluation import drift, promises
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import html
 from pipelines.core.report.items import Item
-from pipelines.core.review import promotion
-from pipelines.core.review.compatibility import Drift
+from pipelines.core.review import gates
+from pipelines.core.review.compatibility import WARN, Drift
 from pipelines.core.review.promotion import Decision
 from pipelines.core.store import registry
+from pipelines.core.training.batches import predict
 from pipelines.core.training.trial import NETWORK, Outcome
 
 
@@ -25,38 +28,105 @@ def flags(settings: Settings) -> dict[str, Any]:
 
 
 def verdict(
-    outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int, drift: Drift | None
+    outcome: Outcome, decision: Decision, version: registry.Version, origin: Origin, looks: int, changed: Drift | None
 ) -> list[str]:
-    """The verdict in Markdown paragraphs: the decision, what the figures rest on, and a better baseline if any."""
-    best, deficit = promotion.strongest(outcome)
-    left_out = "; ".join(f"{count:,} {reason}" for reason, count in outcome.splits.left_out.items())
-    caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
+    """The verdict in Markdown paragraphs, the most important first.
+
+    Which model to use and which promises are broken; how good it is in the user's words; warnings; what to do next;
+    what was predicted on which data, and what the figures rest on.
+    """
+    pipeline, splits = outcome.pipeline, outcome.splits
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in splits.left_out.items())
+    caution = f" {pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
+    known = " ".join([*changed.sentences(), changed.warning]) if changed else ""
+    comparison = str(decision.comparison) if decision.comparison else ""
     paragraphs = [
-        f"**{decision.kind.capitalize()}.** {decision.reason}",
-        f"Data: {origin.name}.{caution} Split {outcome.splits.rule}." + (f" Excluded: {left_out}." if left_out else ""),
-        f"Headline: {outcome.pipeline.headline.name} on {len(outcome.headline):,} test rows; 95 % intervals from"
-        f" {outcome.resampled.unit}. {earlier_evaluations(looks)} Version {version.number} of `{version.name}`.",
+        f"{decision.reason} {decision.warning}".strip(),
+        *pipeline.remarks(outcome),
+        *(f"**Warning:** {warning}" for warning in [*splits.warnings, shift(outcome)] if warning),
+        f"**Next:** {next_step(outcome, decision, version)}",
+        f"**{decision.kind.capitalize()}:** version {version.number} of `{version.name}`. {pipeline.title}. "
+        f"Data: {origin.name}.{caution}",
+        f"{len(outcome.headline):,} test rows, split {splits.rule}; 95 % intervals from {outcome.resampled.unit}. "
+        f"{earlier_evaluations(looks)}" + (f" Excluded: {left_out}." if left_out else ""),
+        comparison if comparison not in ("", decision.reason) else "",
+        known.strip(),
+        outcome.reused,
     ]
-    paragraphs += [" ".join([*drift.sentences(), drift.warning])] if drift else []
-    paragraphs += [outcome.reused] if outcome.reused else []
-    paragraphs[1:1] = outcome.pipeline.remarks(outcome)
-    if deficit.low > 0:
-        paragraphs.insert(1, f"**Use {best} instead:** it is better than the network by {deficit}.")
-    return paragraphs
+    return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def shift(outcome: Outcome) -> str:
+    """What it means where scores of test records are not like those that set calibration and thresholds, or ""."""
+    calibration = outcome.parts["calibration"]
+    if outcome.pipeline.task.kind != "classes" or outcome.models[NETWORK].scores is None or not len(calibration):
+        return ""
+    before = outcome.pipeline.task.scores(predict(outcome.network, calibration), outcome.facts)
+    index = [
+        drift.psi(np.array(bins["counts"]), drift.counts(now, bins))
+        for bins, now in (
+            (drift.binned(then), now)
+            for then, now in zip(drift.columns(before), drift.columns(outcome.scores), strict=True)
+        )
+    ]
+    if max(index) < WARN:
+        return ""
+    return (
+        f"The network's scores of test records differ from those of the validation records that set calibration and "
+        f"thresholds (population stability index {max(index):.2f}, from {WARN:g} on it matters): probabilities and "
+        "thresholds may be off. Set them again on labelled records of the place and time of use."
+    )
+
+
+def next_step(outcome: Outcome, decision: Decision, version: registry.Version) -> str:
+    """What to do now, with the command to type."""
+    name = outcome.pipeline.name
+    own = f' --name "{version.name}"' if version.name != name else ""
+    if decision.kind == "champion":
+        return f"score new data with `make predict NAME={name} DATA=FILE ARGS='--out decisions.csv{own}'`."
+    if decision.kind == "challenger":
+        promote = f"make promote NAME={name} ARGS='--version {version.number} --why \"…\"{own}'"
+        return f"read the checks below; to use this version all the same, by your own decision: `{promote}`."
+    return (
+        "read the checks below, look at the data and the settings, and train again with more or better labelled "
+        f"records: `make {name} DATA=FILE`."
+    )
 
 
 def earlier_evaluations(looks: int) -> str:
-    """How often a network was evaluated on this test set before, in a sentence."""
+    """How often a network was evaluated on these test records before, in a sentence."""
     if not looks:
         return "First evaluation on this test set."
-    return f"This test set was used in {looks} earlier run{'s'[: looks > 1]}."
+    times = "once" if looks == 1 else f"{looks} times"
+    return f"Some of these test records were used {times} before, which makes the checks stricter."
 
 
 def tables(outcome: Outcome, decision: Decision) -> list[str]:
-    """The headline of every model and the gates in Markdown, for the description, where no figure can stand."""
+    """Headline, gates and promises in Markdown, for the description, where no figure can stand."""
     rows = [f"| {model} | {interval} |" for model, interval in headlines(outcome, decision).items()]
-    ladder = "\n".join([f"| | {outcome.pipeline.headline.name} |", "|---|---|", *rows])
-    return [ladder, "\n".join(f"- Check: {gate}" for gate in decision.gates)]
+    ladder = "\n".join([f"| | {outcome.pipeline.headline.words} |", "|---|---|", *rows])
+    checks = [f"- Check: {gate}" for gate in decision.gates]
+    checks += [f"- Promise: {promise}: {promise.state}" for promise in decision.promises]
+    return [ladder, "\n".join(checks)]
+
+
+def checks(decision: Decision) -> list[Item]:
+    """The gates and the promises as tables."""
+    items = [Item("checks against baselines", gates.frame(decision.gates), GATES_CAPTION)]
+    if decision.promises:
+        items.append(Item("promises", promises.frame(decision.promises), PROMISES_CAPTION))
+    return items
+
+
+GATES_CAPTION = (
+    "How far the network is ahead of each baseline on the same test rows, with the interval of the difference. A check "
+    "passes where the whole interval is above the allowed deficit, fails where it is below, and is undecided in "
+    "between."
+)
+PROMISES_CAPTION = (
+    "What thresholds and intervals were chosen on validation records to keep, beside what they give on test. Kept or "
+    "broken where the whole interval lies on one side of what was wanted."
+)
 
 
 def headlines(outcome: Outcome, decision: Decision) -> dict[str, Any]:

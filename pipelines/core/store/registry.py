@@ -26,7 +26,7 @@ from pipelines.core.store import isolation, tags
 from pipelines.core.store.model_names import check_name, registered_name
 
 CHAMPION = "champion"
-CONTRACT = "2"
+CONTRACT = "3"
 """Tag of a version: the contract that its code follows, raised when a release can no longer run earlier versions."""
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where a model, a version or an alias does not exist."""

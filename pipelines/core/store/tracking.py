@@ -230,13 +230,6 @@ def fingerprints(run_id: str) -> dict[str, str]:
     return {name: value for name, value in mlflow.get_run(run_id).data.tags.items() if name.endswith("_sha256")}
 
 
-def looks(pipeline: Pipeline, test_sha256: str) -> int:
-    """How many finished runs of this pipeline were evaluated on this very test set."""
-    experiment = mlflow.get_experiment_by_name(pipeline.name)
-    query = f"tags.test_sha256 = '{test_sha256}' and attributes.status = 'FINISHED'"
-    return len(mlflow.search_runs([experiment.experiment_id], query, output_format="list")) if experiment else 0
-
-
 def fetch(run_id: str, artifact: str) -> Path:
     """A run's artifact as a local file."""
     return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact))
