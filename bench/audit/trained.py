@@ -17,12 +17,14 @@ RESAMPLINGS = 300
 
 
 def judge(pipeline: Pipeline, settings: Any) -> Checked:
-    """Train a network and decide on it, as `train` does without a champion; the decision's sentences are the warnings.
+    """Train a network and decide about it, as `train` does for a first version; what the verdict says are warnings.
 
-    A decision that refuses the network refuses the data: its sentence begins with "refused".
+    A decision that refuses the network refuses the data, in a sentence that begins with "refused".
     """
-    with device.quiet():  # imported only here, so that the faults of data do not wait for TensorFlow
-        from pipelines.core.review import promotion
+    with device.quiet():  # imported only here, so that the faults of data do not wait for MLflow
+        from pipelines.core.evaluation.promises import Promise
+        from pipelines.core.review import importance, promotion
+        from pipelines.core.review.verdict import shift
         from pipelines.core.training.trial import trial
     try:
         data, splits, _ = prepared(pipeline, settings)
@@ -30,11 +32,15 @@ def judge(pipeline: Pipeline, settings: Any) -> Checked:
         return Checked(refusal=str(error))
     machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     outcome = trial(pipeline, data, splits, settings, machine, resamplings=RESAMPLINGS)
-    decision: Any = promotion.decide(outcome, version=None, champion=None)  # type: ignore[arg-type]
-    sentence = f"{decision.kind}: {decision.reason}"
+    promises = [item[1] for item in pipeline.report.report(outcome) if isinstance(item[1], Promise)]
+    evidence = importance.strongest(outcome) if promotion.implausible(outcome) else []
+    unregistered: Any = None  # a version is needed for the comparison with a champion alone
+    decision = promotion.decide(outcome, unregistered, None, promises=promises, evidence=evidence)
+    sentence = f"{decision.kind}: {decision.reason} {decision.warning}"
+    remarks = (*pipeline.remarks(outcome), *filter(None, [shift(outcome)]))
     if decision.kind == "refused":
-        return Checked(refusal=sentence, warnings=tuple(pipeline.remarks(outcome)))
-    return Checked(warnings=(sentence, *pipeline.remarks(outcome)))
+        return Checked(refusal=sentence, warnings=remarks)
+    return Checked(warnings=(sentence, *remarks))
 
 
 # ------------------------------------------------------------------------------------------------------------- plants
@@ -77,7 +83,7 @@ def _constant(prices: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 
 
 EVERY = {"train", "val", "test"}
-NOTHING, PERFECT, PROMISE = r"^refused", r"nearly perfect|look for a leak", r"promis|broken|not kept"
+NOTHING, PERFECT, PROMISE = r"^refused", r"nearly perfect|look for a leak", r"not kept on test"
 SHORT = {"epochs": 3}
 SPEECH = {"epochs": 4, "size": "tiny", "stream_minutes": 0}
 
