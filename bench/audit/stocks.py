@@ -156,7 +156,11 @@ def _twice(prices: Prices, rng: np.random.Generator) -> Prices:
     return pd.concat([prices, other.assign(**{name: other[name] * 1.01 for name in RANGE})], ignore_index=True)
 
 
-WEEKEND, SAME, SMOOTH = r"weekend|saturday|sunday", r"equal|stale|repeat|same as|unchanged", r"correlat|smooth|interpol"
+WEEKEND, SAME, SMOOTH = (
+    r"weekend|saturday|sunday",
+    r"equal|stale|repeat|same as|unchanged|of the day before",
+    r"correlat|smooth|interpol",
+)
 ALIAS = r"ALIAS.*TICK0|TICK0.*ALIAS"
 CALM = "days that never traded are forecast with ease"
 
