@@ -140,7 +140,7 @@ def _unchanged(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return table
 
 
-TIME, COPIES = r"\btime\b", r"\bcop(y|ies)|identical"
+TIME, COPIES = r"\btime\b", r"\bcop(y|ies)|identical|equal in all but id"
 BLOCKED = ["2024-05-02", "2024-05-13", "2024-05-27"]
 INVESTIGATED = ["M. Lee", "A. Roy", "P. Diaz", "K. Ito"]
 
