@@ -85,14 +85,15 @@ def _constant(prices: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
 EVERY = {"train", "val", "test"}
 NOTHING, PERFECT, PROMISE = r"^refused", r"nearly perfect|look for a leak", r"not kept on test"
 SHORT = {"epochs": 3}
+PAYMENTS = {"epochs": 6, "batch_size": 64}
 SPEECH = {"epochs": 4, "size": "tiny", "stream_minutes": 0}
 
 FAULTS: tuple[tuple[Domain, Fault], ...] = (
-    (fraud.DOMAIN, Fault("shuffled labels", "nothing can be learnt", "refused", NOTHING, _shuffled_payments, SHORT)),
+    (fraud.DOMAIN, Fault("shuffled labels", "nothing can be learnt", "refused", NOTHING, _shuffled_payments, PAYMENTS)),
     (fraud.DOMAIN, Fault("two columns whose difference is the label", "neither is a leak by itself", "warned", PERFECT,
-                         _difference, SHORT)),
+                         _difference, PAYMENTS)),
     (fraud.DOMAIN, Fault("prices rise when test begins", "alerts exceed the budget", "warned", PROMISE,
-                         _dearer_test, SHORT | {"alerts_per_day": 2})),
+                         _dearer_test, PAYMENTS | {"alerts_per_day": 2})),
     (medical_images.DOMAIN, Fault("shuffled labels", "nothing can be learnt", "refused", NOTHING,
                                   lambda images, rng: _relabelled(images, "label", 1, rng, EVERY), SHORT)),
     (medical_images.DOMAIN, Fault("a bright square in one class", "no disease looks like it", "warned", PERFECT,
