@@ -26,6 +26,11 @@ Plant = Callable[[Any, np.random.Generator], Any]
 """(clean data, generator) -> the data with the fault; both as the domain's `clean` makes them."""
 
 
+COPIES = r"\bcop(y|ies)|identical|equal in all but id"
+LABELS = r"(two|both|several) (labels|classes|words)|labels contradict|all but their label"
+"""What sentences on copies, and on records under two labels, are recognised by."""
+
+
 @dataclass(frozen=True, eq=False)
 class Fault:
     """A fault to plant.

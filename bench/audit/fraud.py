@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.audit.faults import Domain, Fault
+from bench.audit.faults import COPIES, LABELS, Domain, Fault
 from pipelines.fraud import PIPELINE
 
 PAYMENTS, DAYS, FRAUDS = 6_000, 90, 0.04
@@ -140,7 +140,7 @@ def _unchanged(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     return table
 
 
-TIME, COPIES = r"\btime\b", r"\bcop(y|ies)|identical|equal in all but id"
+TIME = r"\btime\b"
 BLOCKED = ["2024-05-02", "2024-05-13", "2024-05-27"]
 INVESTIGATED = ["M. Lee", "A. Roy", "P. Diaz", "K. Ito"]
 
@@ -201,7 +201,7 @@ FAULTS = (
     Fault("copies within test, new id and time", "test seems larger than it is: intervals are too narrow", "warned",
           COPIES, _repeated(300, of_test=True, later=pd.Timedelta(minutes=5)), least=300),
     Fault("one payment under two labels", "at least one of the labels is wrong", "warned",
-          r"labels|all but their label", _repeated(200, flipped=True)),
+          LABELS, _repeated(200, flipped=True)),
     Fault("copies in a table without times", "a draw at random puts copies on several sides", "warned",
           COPIES, _without_time),
     Fault("times with and without a zone", "half of the hours are off by the zone", "warned", "zone", _half_with_zone),

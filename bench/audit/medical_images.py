@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 from pydicom import uid
 from scipy.ndimage import gaussian_filter
 
-from bench.audit.faults import Domain, Fault
+from bench.audit.faults import COPIES, LABELS, Domain, Fault
 from pipelines.medical_images import PIPELINE
 
 PATIENTS, VIEWS, SIZE = 150, 2, 32
@@ -202,7 +202,7 @@ def _each(change: Callable[[Image, int], Image]) -> Plant:
     return lambda images, rng: [change(image, number) for number, image in enumerate(images)]
 
 
-COPIES, PATIENT, FORM = r"\bcop(y|ies)|identical", r"patient|group", r"file|form"
+PATIENT, FORM = r"patient|group", r"file|form"
 AGAIN, APART = "the network has seen its label", "a patient's views are alike: the network knows the patient"
 NARROW = "test seems larger than it is: intervals are too narrow"
 SHORTCUT = "the network reads where the file comes from, not what it shows"
@@ -227,7 +227,7 @@ FAULTS = (
     _copies("copies with faint noise", _noisy),
     _copies("shifted copies of validation in test", _shifted(1, 0), "val", "the threshold was chosen on them"),
     _copies("copies within test", _recompressed(85), "test", NARROW),
-    Fault("one image under two labels", "at least one of the labels is wrong", "warned", r"(two|both) (labels|classes)",
+    Fault("one image under two labels", "at least one of the labels is wrong", "warned", LABELS,
           _copied(lambda pixels: pixels, end="train", flipped=True)),
     Fault("one patient on two sides", APART, "refused", PATIENT, _second_view(lambda name: name), fast=True),
     Fault("patient_7 and patient-007 on two sides", APART, "refused", PATIENT,
