@@ -29,7 +29,7 @@ TRUE_OF_PUBLIC_DATA = r"\bcop(y|ies)|identical|duplicate|no (patient|speaker|sou
 """Warnings that hold of clean data that others collected: copies in them, and groups that nobody recorded."""
 BY_RULE = r"whose (label|targets)|within the first|without all of the next"
 """Records that the rule of a split leaves out of any data."""
-COLUMNS = (16, 50, 9, 12)
+COLUMNS = (16, 52, 10, 12)
 
 
 @dataclass(frozen=True)
