@@ -17,7 +17,7 @@ GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu $(filter jax,$(KERAS_BA
 LOCKS := requirements.lock $(GPU:%=requirements-%.lock)
 INSTALLED := $(shell cat .venv/installed 2>/dev/null)
 
-.PHONY: help train ui test test-all lint doctor lock clean FORCE $(NAMES) $(VERBS) $(BENCHES)
+.PHONY: help train ui audit test test-all lint doctor lock clean FORCE $(NAMES) $(VERBS) $(BENCHES)
 
 help:
 	@sed -n 's/^## /make /p' Makefile
@@ -44,6 +44,10 @@ ui: .venv/installed
 	@echo 'Open http://127.0.0.1:5000/?workflowType=machine_learning once it says "startup complete"; Ctrl-C ends it.'
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
 		.venv/bin/python -m mlflow ui --workers 1 --backend-store-uri "$(STORE)" $(ARGS)
+
+## audit       plant faults in small data, and print which the checks catch; ARGS="--clean NAME=PATH" tries clean data
+audit: .venv/installed
+	@.venv/bin/python -m bench.audit $(ARGS)
 
 # Two processes, whole files to each, since the tests of a file share what is costly to make; in the order of names, by
 # which the longest files come early.
