@@ -99,7 +99,8 @@ def _contradictions(data: Dataset[Any], rows: np.ndarray, copies: np.ndarray) ->
     least, most = np.full(codes.max() + 1, labels.max()), np.zeros(codes.max() + 1, np.int64)
     np.minimum.at(least, codes, labels[rows])
     np.maximum.at(most, codes, labels[rows])
-    both = np.flatnonzero(least < most)
+    found = codes[least[codes] < most[codes]]
+    both = found[np.sort(np.unique(found, return_index=True)[1])]  # in the order of the records
     if not len(both):
         return []
     of_both = rows[np.isin(codes, both)]
@@ -108,14 +109,14 @@ def _contradictions(data: Dataset[Any], rows: np.ndarray, copies: np.ndarray) ->
         same = rows[codes == code]
         pair = [same[labels[same] == label][0] for label in (least[code], most[code])]
         names.append(" and ".join(f"{ids[row]} ({data.about.classes[labels[row]]})" for row in pair))
-    found = f"{len(of_both):,} images are under two labels, equal or as near copies: {'; '.join(names)}"
-    found += f" and {len(both) - NAMED:,} more." if len(both) > NAMED else "."
+    sentence = f"{len(of_both):,} images are under two labels, equal or as near copies: {'; '.join(names)}"
+    sentence += f" and {len(both) - NAMED:,} more." if len(both) > NAMED else "."
     if len(of_both) > MOST_CONTRADICTIONS * len(rows):
         raise InputError(
-            f"{found} Expected at most {100 * MOST_CONTRADICTIONS:g} % of the {len(rows):,} images: keep each under "
+            f"{sentence} Expected at most {100 * MOST_CONTRADICTIONS:g} % of the {len(rows):,} images: keep each under "
             "its right label alone."
         )
-    return [f"{found} Keep each under its right label alone."]
+    return [f"{sentence} Keep each under its right label alone."]
 
 
 # ---------------------------------------------------------------------------------------------------------- shortcuts
@@ -126,8 +127,11 @@ def _shortcuts(data: Dataset[Any], splits: Splits, pixels: Rows, allowed: tuple[
     labels = data.records["label"].to_numpy()[splits.validation]
     if np.bincount(labels, minlength=len(data.about.classes)).min() < FEWEST:
         return []
-    form = {name: codes_of(data.records[name]) if name in ("file_format", "file_mode") else data.records[name].to_numpy()
-            for name in FORM if name in data and name not in allowed and data.records[name].nunique() > 1}  # fmt: skip
+    form = {
+        name: codes_of(data.records[name]) if name in ("file_format", "file_mode") else data.records[name].to_numpy()
+        for name in FORM
+        if name in data and name not in allowed and data.records[name].nunique() > 1
+    }
     warnings = []
     if form and (area := _area(form, data, splits)).low > FORM_WARNS:
         single = {name: _area({name: values}, data, splits).value for name, values in form.items()}
