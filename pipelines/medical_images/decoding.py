@@ -58,7 +58,7 @@ def shorter_side(data: bytes) -> int:
 
 
 def form(data: bytes) -> tuple[int, int, int, str, str, float]:
-    """What FORM names: bytes, width, height, format, colour mode, and the mean step of a JPEG's quantisation, else 0."""
+    """What FORM names: bytes, width, height, format, colour mode, the mean step of a JPEG's quantisation or 0."""
     with _faults():
         if _is_dicom(data):
             dataset, _ = _dicom_header(data)

@@ -103,7 +103,7 @@ def load(files: Sequence[Path], folder: Path, size: int, most_bad: float) -> tup
 
     Returns:
         A read-only memory map, uint8, shape (good images, size, size, channels), and a table with a row for each file:
-        file, reason (text, empty for a good one), digest (uint64, 0 for a bad one), patient (of DICOM, else "") and FORM.
+        file, reason (text, empty for a good one), digest (uint64, 0 for a bad one), patient (of DICOM, or "") and FORM.
 
     Raises:
         InputError: if there are no files, or all or more than `most_bad` of them are bad.

@@ -1,4 +1,4 @@
-"""Checks of images for leaks: near copies, images under two labels, unknown patients, files whose form tells a class."""
+"""Checks of images for leaks: near copies, two labels of an image, unknown patients, files whose form tells a class."""
 
 from __future__ import annotations
 
