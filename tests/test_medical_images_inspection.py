@@ -125,7 +125,7 @@ def test_a_form_that_tells_the_class_is_refused_by_name_unless_it_is_allowed():
         inspected(pixels, labels, **columns)
     allowed = inspected(pixels, labels, Settings(allow_column=("file_width",)), **columns).warnings
     assert not any("form" in warning for warning in allowed)
-    blurred = 1000 + 100 * labels + np.random.default_rng(2).normal(0, 50, 300)
+    blurred = 1000 + 150 * labels + np.random.default_rng(2).normal(0, 50, 300)
     assert any(
         "most of it by file_bytes" in warning for warning in inspected(pixels, labels, file_bytes=blurred).warnings
     )

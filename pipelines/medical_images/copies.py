@@ -4,11 +4,12 @@ Candidates are the nearest in a descriptor that ignores shifts and mirror images
 band-pass filter. Images of one organ look alike, so that a correlation says little by itself: a pair is a copy if it is
 far closer than each is to its other neighbours.
 
-Measured, as the distance of a pair over that of its neighbours (see `RATIO`), on 60 images each of PneumoniaMNIST and the
-demo: mirrored, resized to .6 or saved as JPEG at quality 50 to 70, copies are at .09 or below. Of genuine pairs, those of
-different subjects of the demo are at .21 or more, those of 3,000 images of PneumoniaMNIST at .27 or more but for true
-copies; the whole of it has two pairs below .15. Often missed: half the size and JPEG at 28 pixels (up to .26), shifts by
-fractions of a pixel of the grid, and shifts that bring in a black strip, of which a quarter do not become candidates.
+Measured, as the distance of a pair over that of its neighbours (see `RATIO`), on 60 images each of PneumoniaMNIST and
+the demo: mirrored, resized to .6 or saved as JPEG at quality 50 to 70, copies are at .09 or below. Of genuine pairs,
+those of different subjects of the demo are at .21 or more, those of 3,000 images of PneumoniaMNIST at .27 or more but
+for true copies; the whole of it has two pairs below .15. Often missed: half the size and JPEG at 28 pixels (up to
+.26), shifts by fractions of a pixel of the grid, and shifts that bring in a black strip, of which a quarter do not
+become candidates.
 """
 
 from __future__ import annotations
