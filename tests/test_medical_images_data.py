@@ -85,10 +85,6 @@ def test_a_folder_of_classes_is_read_in_order_with_what_it_holds():
     assert np.array_equal(pixels(found, data.learn(found, SETTINGS))[row, ..., 0], expected)
 
 
-def test_without_a_group_the_user_is_told_what_that_means():
-    assert any("No patient or source is known" in note for note in read(folder(MANY)).notes)
-
-
 def test_folders_name_the_sides_in_any_case():
     names = [f"{top}/{label}/{n}.png" for top in ("TRAIN", "Val", "TEST_SIMPLE") for label in "ab" for n in range(6)]
     found = sides(read(folder(names)))

@@ -656,7 +656,7 @@ def test_files_become_a_memory_map_and_a_table(tmp_path):
     assert not array.flags.writeable
     good = [file.read_bytes() for file in (files[0], files[2], files[3])]
     np.testing.assert_array_equal(array, [fitted(decode(data), 30, 3) for data in good])
-    assert list(table.columns) == ["file", "reason", "digest"]
+    assert list(table.columns) == ["file", "reason", "digest", "patient", *images.FORM]
     assert list(table["file"]) == [str(file) for file in files]
     assert list(table["reason"]) == ["", "no PNG, JPEG, BMP, TIFF or DICOM image", "", "", "empty file"]
     assert table["digest"].dtype == np.uint64

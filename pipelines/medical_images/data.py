@@ -17,7 +17,7 @@ from pipelines.core.data.requests import Request
 from pipelines.core.data.splits import SHARES, Splits, draw_by_class
 from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.reading import folders, media_cache
-from pipelines.medical_images import Settings, demo, images
+from pipelines.medical_images import Settings, demo, images, inspection
 from pipelines.medical_images.sources import CLASSES
 
 KEY = ("digest",)
@@ -90,7 +90,10 @@ def read(path: Path | None, settings: Settings) -> Dataset[About]:
     stored, table = images.load([Path(file) for file in listing["file"]], _cache(), settings.size, settings.max_bad)
     good = (table["reason"] == "").to_numpy()
     notes += [f"{row.file} is left out: {row.reason}." for row in table[~good].itertuples()]
-    listing = listing[good].assign(digest=table["digest"].to_numpy()[good])
+    facts = ["digest", *images.FORM, *(["patient"] if "group" not in listing and settings.group_pattern != "-" else [])]
+    listing = listing[good].assign(**{name: table[name].to_numpy()[good] for name in facts})
+    if "patient" in listing:
+        listing = images.by_patient(listing, notes)
     return _dataset(listing.drop(columns="file"), stored, str(stored.filename), notes)
 
 
@@ -103,16 +106,11 @@ def _dataset(listing: pd.DataFrame, pixels: np.ndarray, stored: str, notes: list
     classes = sorted(listing["class"].unique(), key=lambda name: (len(name), name) if name.isdigit() else (0, name))
     if len(classes) < 2:
         raise InputError(f"Images of at least two classes are needed. Received: {', '.join(classes) or 'none'}.")
-    records = listing.drop(columns="class").reset_index(drop=True)
+    records = folders.with_groups(listing.drop(columns="class"), "patient or source", notes).reset_index(drop=True)
     records["label"] = listing["class"].map(classes.index).to_numpy(np.int64)
     records["labelled"] = True
     flat = pixels.reshape(len(pixels), -1)
     records["image"] = np.arange(len(pixels)) if stored else pd.Series(list(flat), dtype=object)
-    if "group" not in records:
-        notes.append(
-            "No patient or source is known: if images of one patient are on two sides, the figures are too good. "
-            "--group-pattern finds it in the names of files, a column 'group' of a table names it."
-        )
     _, size, _, channels = pixels.shape
     about = About(tuple(classes), size, channels, (stored,) if stored else ())
     return Dataset(records, about, KEY, tuple(notes))
@@ -283,6 +281,11 @@ def example(data: Dataset[About], facts: Facts) -> pd.DataFrame:
     return pd.DataFrame({"image": [images.png(image) for image in pixels]})
 
 
+def inspect(data: Dataset[About], splits: Splits, facts: Facts, settings: Settings) -> Splits:
+    """The splits after the checks in `inspection`."""
+    return inspection.inspect(data, splits, encode(data, facts).inputs["image"], settings)
+
+
 CAPABILITIES = Capabilities(
     example=example,
     requests=requests,
@@ -290,4 +293,5 @@ CAPABILITIES = Capabilities(
     adopt=adopt,
     drift_summary=drift_summary,
     fixed=("size", "channels"),
+    inspect=inspect,
 )

@@ -29,6 +29,8 @@ MOST_PIXELS = 64_000_000  # of one image; in DICOM, samples count
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"BM", b"II*\0", b"MM\0*")
 UNCOMPRESSED = {uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian}
+FORM = ("file_bytes", "file_width", "file_height", "file_format", "file_mode", "file_quality")
+"""What `form` says of a file, apart from what its image shows."""
 UNTIL_DELIMITER = 0xFFFFFFFF  # length of a DICOM element that ends at a delimiter instead
 
 
@@ -53,6 +55,24 @@ def shorter_side(data: bytes) -> int:
             return min(dataset.Rows, dataset.Columns)
         return min(_opened(data).size)
     return 0
+
+
+def form(data: bytes) -> tuple[int, int, int, str, str, float]:
+    """What FORM names: bytes, width, height, format, colour mode, the mean step of a JPEG's quantisation or 0."""
+    with _faults():
+        if _is_dicom(data):
+            dataset, _ = _dicom_header(data)
+            mode = f"{dataset.PhotometricInterpretation} {dataset.BitsStored}"
+            return len(data), dataset.Columns, dataset.Rows, "DICOM", mode[:16], 0.0
+        image = _opened(data)
+        steps = getattr(image, "quantization", {}).get(0, [0])
+        return len(data), *image.size, str(image.format)[:16], image.mode[:16], float(np.mean(steps))
+
+
+def patient(data: bytes) -> str:
+    """The PatientID of a DICOM file; "" without one."""
+    with _faults():
+        return str(_dicom_header(data)[0].get("PatientID") or "").strip()[:64] if _is_dicom(data) else ""
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from PIL import Image
 
 from pipelines.core.contract import InputError
 from pipelines.core.reading import downloads, folders, media_cache
-from pipelines.medical_images.decoding import decode, shorter_side
+from pipelines.medical_images.decoding import FORM, decode, form, patient, shorter_side
 
-CACHE = 3  # version of what `load` stores; raise it whenever `decode`, `fitted` or `digest` give something else
-FACTS = np.dtype([("digest", "u8"), ("grey", "?")])
+CACHE = 4  # version of what `load` stores; raise it whenever `decode`, `fitted`, `digest` or `form` give something else
+FORM_TYPES = ("i8", "i8", "i8", "U16", "U16", "f8")
+FACTS = np.dtype([("digest", "u8"), ("grey", "?"), ("patient", "U64"), *zip(FORM, FORM_TYPES, strict=True)])
 KIND = media_cache.Kind("images", "an image file", 512_000_000, FACTS)
 SMALLEST, LARGEST = 28, 128  # pixels on a side that `load` chooses between
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ""}
@@ -86,7 +87,7 @@ def is_grey(image: np.ndarray) -> bool:
 def convert(data: bytes, size: int, channels: int) -> tuple[np.ndarray, tuple]:
     """Decode and fit the image in a file's bytes; returns it with its FACTS, and raises BadFile."""
     image = decode(data)
-    return fitted(image, size, channels), (digest(image), is_grey(image))
+    return fitted(image, size, channels), (digest(image), is_grey(image), patient(data), *form(data))
 
 
 def load(files: Sequence[Path], folder: Path, size: int, most_bad: float) -> tuple[np.memmap, pd.DataFrame]:
@@ -102,7 +103,7 @@ def load(files: Sequence[Path], folder: Path, size: int, most_bad: float) -> tup
 
     Returns:
         A read-only memory map, uint8, shape (good images, size, size, channels), and a table with a row for each file:
-        file, reason (text, empty for a good one), digest (uint64, 0 for a bad one).
+        file, reason (text, empty for a good one), digest (uint64, 0 for a bad one), patient (of DICOM, or "") and FORM.
 
     Raises:
         InputError: if there are no files, or all or more than `most_bad` of them are bad.
@@ -160,6 +161,16 @@ def grouped(listing: pd.DataFrame, pattern: str, notes: list[str]) -> pd.DataFra
             notes.append(f"Images are grouped by the {meaning}, recognised in the names of files: {example}.")
             return listing.assign(group=keys)
     return listing
+
+
+def by_patient(listing: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The listing with `patient`, of DICOM files, as its `group` if every file names one; without it otherwise."""
+    named = (listing["patient"] != "").all()
+    if named:
+        notes.append(
+            f"Images are grouped by DICOM's PatientID: {listing['id'].iloc[0]} is of {listing['patient'].iloc[0]}."
+        )
+    return listing.rename(columns={"patient": "group"}) if named else listing.drop(columns="patient")
 
 
 # ----------------------------------------------------------------------------------------------------------- archives

@@ -102,6 +102,34 @@ def table_of_files(path: Path, label: str, group: str, split: str = "split") -> 
     return listing
 
 
+def group_name(name: str) -> str:
+    """One name for a group however it is written; numbers alone, of which 7 and 007 may differ, stay as they are.
+
+    Example:
+        >>> [group_name(name) for name in ("patient_7", "patient-007", "Patient 7", "P7", "007")]
+        ['patient-7', 'patient-7', 'patient-7', 'p-7', '007']
+    """
+    named = re.fullmatch(r"([^\W\d_]+)[-_ .#]*0*(\d+)", name.strip())
+    return f"{named[1].lower()}-{named[2]}" if named else name.strip()
+
+
+def with_groups(listing: pd.DataFrame, what: str, notes: list[str]) -> pd.DataFrame:
+    """The listing with its groups by one name each, or without any if each has one record only.
+
+    Args:
+        listing: perhaps with `group`.
+        what: what its groups are, in a sentence, such as "patient or source".
+        notes: gets a sentence if they are dropped.
+    """
+    if "group" not in listing:
+        return listing
+    listing = listing.assign(group=[group_name(name) for name in listing["group"]])
+    if listing["group"].nunique() < len(listing):
+        return listing
+    notes.append(f"Each {what} has one record only: groups are ignored, as if none were known.")
+    return listing.drop(columns="group")
+
+
 def matches(files: Sequence[str], pattern: str, flag: str) -> list[re.Match[str]]:
     """Where the user's `pattern` fits the name of each file, without folder and suffix.
 
