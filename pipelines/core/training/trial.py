@@ -150,7 +150,7 @@ def trial(
         reused = warm_start.reuse(network, start) if start else ""
         shown.text = f"network of {network.count_params():,} parameters"
     print(reused, end="\n" * bool(reused))
-    with step("fit") as shown:
+    with step("fit", "first batches") as shown:
         augmentation = pipeline.data.CAPABILITIES.augmentation
         augment = augmentation(parts["train"], settings) if augmentation else None
         show, sides = partial(setattr, shown, "text"), (parts["train"], parts["stopping"])
@@ -167,7 +167,7 @@ def trial(
 
         for name, baseline in pipeline.report.baselines(facts, settings, parts["train"], parts["stopping"]):
             models[name] = score_baseline(baseline, parts["test"], task)
-            shown.text = f"on {len(splits.test):,} test rows: {', '.join(models)}"
+            shown.text = f"network and {len(models) - 1} baselines on {len(splits.test):,} test rows, latest: {name}"
         clock.lap("baselines")
         resampled = resample(pipeline, facts, parts["test"], splits, models, resamplings)
         clock.lap("intervals")
