@@ -5,7 +5,9 @@
 .SUFFIXES:
 
 PYTHON = python3 python3.13 python3.12 python3.11
-STORE = sqlite:///$(CURDIR)/mlruns/mlflow.db
+ifdef PORT # of MLflow's UI, and of the links to it
+export MLFLOW_PORT = $(PORT)
+endif
 FLAGS = $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 # A pipeline is a folder, as for `pipelines list`: a new one needs no line here.
@@ -39,11 +41,9 @@ $(BENCHES): bench-%: .venv/installed
 ## train       train every pipeline
 train: $(NAMES)
 
-## ui          open MLflow on the runs of this project
+## ui          open MLflow on the runs of this project (PORT=)
 ui: .venv/installed
-	@echo 'Open http://127.0.0.1:5000/?workflowType=machine_learning once it says "startup complete"; Ctrl-C ends it.'
-	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-		.venv/bin/python -m mlflow ui --workers 1 --backend-store-uri "$(STORE)" $(ARGS)
+	@.venv/bin/python -m pipelines ui $(ARGS)
 
 ## audit       plant faults in small data, and print which the checks catch; ARGS="--clean NAME=PATH" tries clean data
 audit: .venv/installed

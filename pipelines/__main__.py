@@ -28,6 +28,7 @@ usage: pipelines list                  every pipeline, and the public data that 
        pipelines promote NAME [flags]  make a version champion by your own decision, or --rollback to the one before
        pipelines send NAME             record what was trained while the MLflow server did not answer
        pipelines NAME VERB [flags]     what only one pipeline can do, such as speech_commands listen FILE
+       pipelines ui [--port N]         open MLflow on the runs, with a link to each pipeline's list
        pipelines doctor                whether this machine has what a run needs"""
 
 HELP = ("-h", "--help")
@@ -111,6 +112,14 @@ def train_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def ui_command(arguments: Sequence[str]) -> int:
+    """Open MLflow's UI until Ctrl-C."""
+    from pipelines.core.commands.ui import ui
+
+    ui(discover(), arguments)
+    return 0
+
+
 def doctor_command(arguments: Sequence[str]) -> int:
     """Print one line for each thing that a run needs of this machine; return 1 if any is amiss."""
     _refuse(arguments, "doctor")
@@ -164,7 +173,7 @@ def versions_command(command: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS = {"list": list_command, "train": train_command, "doctor": doctor_command} | {
+COMMANDS = {"list": list_command, "train": train_command, "ui": ui_command, "doctor": doctor_command} | {
     command: partial(versions_command, command) for command in ON_VERSIONS
 }
 

@@ -75,7 +75,7 @@ def test_data_that_cannot_be_scored_are_refused_and_leave_no_run(version, tmp_pa
     with pytest.raises(InputError, match="0 with a label"):
         evaluate.evaluate(PIPELINE, data="unlabelled.csv")
     with pytest.raises(InputError, match="no version 7 of blobs"):
-        evaluate.evaluate(PIPELINE, data="old.csv", model="7")
+        evaluate.evaluate(PIPELINE, data="old.csv", version="7")
     assert latest(version).info.run_id == before
 
 

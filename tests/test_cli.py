@@ -1,10 +1,13 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +17,7 @@ from pipelines import __main__ as cli
 from pipelines.core.contract import InputError, Source, UnrecordedError, discover
 
 HEAVY = ("numpy", "pandas", "scipy", "sklearn", "keras", "tensorflow", "jax", "mlflow", "matplotlib")
+ROOT = Path(__file__).parents[1]
 IMPORTS = f"""
 import sys
 from pipelines.__main__ import main
@@ -180,3 +184,81 @@ def test_the_exit_code_reaches_the_shell():
     )
     assert answer.returncode == 2
     assert answer.stderr.startswith("error: ")
+
+
+COMMANDS_IN_ONE_PROCESS = f"""
+import json, sys
+from pipelines.__main__ import main
+for arguments in json.loads(sys.argv[1]):
+    main(arguments)
+print("imported:", *(name for name in {HEAVY} if name in sys.modules))
+"""
+
+
+def test_a_missing_champion_is_said_before_keras_is_imported_with_the_command_that_makes_one(store, tmp_path):
+    store.create_registered_model("stocks", {"pipeline": "stocks"})
+    run = store.create_run(store.create_experiment("stocks"))
+    store.create_model_version("stocks", "nowhere", run.info.run_id)
+    (tmp_path / "own.csv").write_text("no prices\n")
+    asked = [
+        ["evaluate", "stocks", "--data", "own.csv"],
+        ["predict", "stocks", "--data", "own.csv", "--out", "out.csv"],
+        ["serve", "stocks", "--port", "0"],
+        ["train", "stocks", "--data", "own.csv", "--append"],
+        ["train", "stocks", "--data", "own.csv", "--from", "champion"],
+    ]
+    command = [sys.executable, "-c", COMMANDS_IN_ONE_PROCESS, json.dumps(asked)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    sentence = (
+        "error: No version of stocks is champion. Its versions: 1. To promote version 1: "
+        "make promote NAME=stocks ARGS='--version 1 --why \"...\"'"
+    )
+    assert answer.stderr.splitlines() == [sentence] * len(asked)
+    imported = answer.stdout.splitlines()[-1].split()
+    assert imported[0] == "imported:"
+    assert not {"keras", "tensorflow", "jax", "sklearn"} & set(imported)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "nofile.csv"],
+        ["evaluate", "--data", "nofile.csv"],
+        ["predict", "--data", "nofile.csv", "--out", "out.csv"],
+        ["predict", "--data", "own.csv", "--out", "out.csv", "--history", "nofile.csv"],
+        ["evaluate", "--data", "own.csv", "--history", "nofile.csv"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_says_the_same_of_a_file_that_does_not_exist(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.csv").write_text("no prices\n")
+    command, *flags = arguments
+    assert cli.main([command, "stocks", *flags]) == 2
+    assert capsys.readouterr().err == "error: No such file: nofile.csv.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["own.csv"]
+
+
+def test_every_command_on_one_version_names_it_by_the_same_flag():
+    flags = {}
+    for command, module in cli.ON_VERSIONS.items():
+        verb = getattr(importlib.import_module(f"pipelines.core.commands.{module}"), command)
+        flags[command] = set(inspect.signature(verb).parameters)
+    naming = {command for command, names in flags.items() if "version" in names}
+    assert naming == {"evaluate", "predict", "serve", "promote"}
+    assert not any("model" in names for names in flags.values())
+    assert all("name" in names for command, names in flags.items() if command != "send")
+
+
+def test_the_ui_on_a_taken_port_is_one_sentence_with_the_link_and_a_free_one(store, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["ui", "--port", str(port)]) == 2
+    told = capsys.readouterr().err
+    assert f"open http://127.0.0.1:{port}/#/" in told
+    free = int(re.search(r"make ui PORT=(\d+)$", told.strip())[1])
+    assert port < free < port + 100
+    assert told.count("\n") == 1

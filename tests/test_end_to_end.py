@@ -1,7 +1,11 @@
 """The commands a user types, in processes of their own: what they print, how they exit, what they leave behind."""
 
+import contextlib
+import itertools
 import os
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -11,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from pipelines.fraud import demo
 from tests.processes import BOUND, obey_ctrl_c, wait_until
@@ -24,7 +29,14 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "pipelines", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=obey_ctrl_c
+        command,
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=obey_ctrl_c,
+        start_new_session=True,  # Ctrl-C in a terminal reaches the children as well
     )
 
 
@@ -71,7 +83,16 @@ def test_training_on_a_table_of_ones_own_ends_with_a_verdict_and_a_link(trained)
     assert name in out
     assert "report.html?workflowType=machine_learning" in out
     assert "entities card, terminal" in out
-    assert "Traceback" not in err
+    assert err == "", "libraries chatter, or something fails in silence"
+
+
+def test_each_step_of_the_line_leaves_a_line_with_its_seconds(trained):
+    _, (_, out, _) = trained
+    lines = out.splitlines()
+    ended = [re.match(r"(\w[\w ]{8}) .* [\d,]+\.\d s$", line) for line in lines]
+    steps = [match[1].strip() for match in ended if match]
+    assert steps[:8] == ["data", "device", "context", "split", "open run", "build", "fit", "evaluate"]
+    assert all(len(line) == 80 for line, match in zip(lines, ended, strict=True) if match)
 
 
 def test_records_of_ones_own_stay_out_of_the_run_but_for_their_ids(trained, payments):
@@ -102,6 +123,27 @@ def test_the_registered_model_scores_payments_with_their_past_as_context(trained
     assert alone["earlier_payments"].tolist() == [0]
     with pytest.raises(mlflow.exceptions.MlflowException, match="terminal"):
         model.predict(raw[asked].drop(columns="terminal"))
+
+
+def test_the_ui_opens_on_the_runs_until_ctrl_c(trained):
+    folder, _ = trained
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    process = start(folder, "ui", "--port", port)
+    try:
+        lines = iter(process.stdout.readline, "")
+        (link,) = re.findall(
+            r"^fraud: (.*)$", "".join(itertools.takewhile(lambda line: "Ctrl-C" not in line, lines)), re.M
+        )
+        assert link.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=BOUND).ok
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=BOUND)
+        assert (process.returncode, out, err) == (0, "Ended.\n", "")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def spoil(table: pd.DataFrame, fault: str, path: Path) -> None:

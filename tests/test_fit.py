@@ -1,5 +1,6 @@
 """Training: best weights, early stopping, divergence, repeatability."""
 
+import re
 from dataclasses import replace
 
 import keras
@@ -140,3 +141,13 @@ def test_a_network_of_several_outputs_is_fitted_to_targets_of_their_names():
     found = predict(model, stopping)
     assert np.abs(found["sum"][:, 0] - stopping.y()["sum"]).mean() < 0.5, "targets are negative, and none is left out"
     assert ((found["sign"][:, 0] > 0.5) == stopping.y()["sign"]).mean() > 0.9
+
+
+def test_progress_fits_the_line_of_a_step_and_names_epoch_losses_and_time_left():
+    shown = []
+    train, stopping = parts()
+    fit(network(), LOSS, train, stopping, SETTINGS, device.setup(0), show=shown.append)
+    assert len(shown) == SETTINGS.epochs * (len(Batches(train, 32)) + 1)
+    assert re.fullmatch(r"epoch 1/3  at most \d+:\d\d left", shown[0])
+    assert re.fullmatch(r"epoch 3/3  loss [\d.]+  val_loss [\d.]+  at most 0:00 left", shown[-1])
+    assert max(map(len, shown)) < 60

@@ -96,7 +96,7 @@ def test_from_a_weak_champion_to_a_rollback(name, settings, train, store, tmp_pa
     train(pipeline, settings, share=0.1, spoilt=True)
     assert decision(model) == ("worse", 2)
 
-    predict.predict(pipeline, data=settings.data, out="decisions.csv", model="2")
+    predict.predict(pipeline, data=settings.data, out="decisions.csv", version="2")
     decisions = pd.read_csv("decisions.csv")
     assert len(decisions)
     assert (decisions["version"] == 2).all()

@@ -127,10 +127,11 @@ def test_a_verb_asks_for_the_pipeline_that_it_is_about(ready):
     assert "make history NAME=fraud" in answer.stderr
 
 
-def test_ui_opens_the_store_of_this_checkout(ready):
-    link, command = make(ready, "ui").stdout.splitlines()
-    assert "http://127.0.0.1:5000/?workflowType=machine_learning " in link
-    assert command == f"-m mlflow ui --workers 1 --backend-store-uri sqlite:///{ready}/mlruns/mlflow.db"
+def test_the_port_of_the_ui_reaches_every_command_that_prints_a_link(ready):
+    script(ready / ".venv" / "bin" / "python", '#!/bin/sh\necho "$*, port ${MLFLOW_PORT:-of the program}"\n')
+    assert make(ready, "ui").stdout == "-m pipelines ui, port of the program\n"
+    for target in ("ui", "fraud", "doctor"):
+        assert make(ready, target, "PORT=6001").stdout.endswith(f"{target}, port 6001\n")
 
 
 @pytest.mark.parametrize("target", ["fruad", "bench-stocks"])

@@ -128,11 +128,11 @@ def test_rows_that_cannot_be_read_are_written_with_the_reason_and_change_no_othe
         ({"out": "nowhere/told.csv"}, ["--out", "nowhere/told.csv"]),
         ({"out": "new.csv"}, ["another file", "new.csv"]),
         ({"history": "new.csv"}, ["--history", "no history"]),
-        ({"history": "none.csv"}, ["--history", "none.csv"]),
-        ({"data": "none.csv"}, ["none.csv"]),
+        ({"history": "none.csv"}, ["No such file: none.csv"]),
+        ({"data": "none.csv"}, ["No such file: none.csv"]),
         ({"data": "narrow.csv"}, ["'b'"]),
         ({"data": "letters.csv"}, ["letters", "3,000", "'x'"]),
-        ({"model": "7"}, ["version 7", "blobs"]),
+        ({"version": "7"}, ["version 7", "blobs"]),
     ],
 )
 def test_what_does_not_fit_is_refused_and_leaves_neither_file_nor_run(project, fussy, change, told):

@@ -53,7 +53,7 @@ def served(folder: Path, name: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     with (folder / "server.log").open("w") as log:
-        server = start(folder, "serve", name, "--port", port, "--model", "1", stdout=log, stderr=log)
+        server = start(folder, "serve", name, "--port", port, "--version", "1", stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: answers_ping(server, address, folder), "starting the server")
@@ -100,7 +100,7 @@ def ended(folder: Path, *arguments: str) -> None:
 
 def predicted(folder: Path, name: str, *arguments: str) -> pd.DataFrame:
     """What version 1 of the model predicts for files, by id."""
-    ended(folder, "predict", name, *arguments, "--out", "told.parquet", "--model", "1")
+    ended(folder, "predict", name, *arguments, "--out", "told.parquet", "--version", "1")
     return pd.read_parquet(folder / "told.parquet").set_index("id")
 
 

@@ -365,7 +365,7 @@ def test_demo_needs_no_path(toy, tmp_path):
 def test_a_pipeline_may_have_several_demos(toy, tmp_path):
     several = replace(toy, demos={"demo": "It is real.", "noise": "It is noise."})
     assert downloads.resolve("noise", several, tmp_path) == downloads.Origin("demo", "noise", None)
-    with pytest.raises(InputError, match=r"takes demo, noise, a public set .* did you mean noise"):
+    with pytest.raises(InputError, match=r"did you mean noise\? .* takes demo, noise, "):
         downloads.resolve("noize", several, tmp_path)
 
 
@@ -397,14 +397,36 @@ def test_an_own_folder_is_taken_as_it_is(toy, tmp_path):
 
 @pytest.mark.parametrize(("typed", "close"), [("creditcrad", "creditcard"), ("dmeo", "demo")])
 def test_an_unknown_name_is_answered_with_all_names_and_the_close_one(toy, tmp_path, typed, close):
-    with pytest.raises(InputError, match=rf"creditcard, bank.*mean {close}\?.*Received: '{typed}'"):
+    with pytest.raises(
+        InputError, match=rf"No such data: '{typed}', did you mean {close}\? .*demo, creditcard, bank or a path"
+    ):
         downloads.resolve(typed, toy, tmp_path)
 
 
-@pytest.mark.parametrize("typed", ["", "no/such/file.parquet"])
-def test_a_missing_path_is_answered_without_a_guess(toy, tmp_path, typed):
-    with pytest.raises(InputError, match=r"existing path\. Received"):
+def test_no_data_at_all_are_answered_with_all_names(toy, tmp_path):
+    with pytest.raises(InputError, match=r"No such data: ''\. .*demo, creditcard, bank or a path"):
+        downloads.resolve("", toy, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("nofile.csv", "No such file: nofile.csv."),
+        ("creditcard.csv", "No such file: creditcard.csv."),
+        ("mrach.csv", "No such file: mrach.csv; did you mean march.csv?"),
+        ("photos/cat", "No such file: photos/cat; did you mean photos/cats?"),
+        ("no/such/file.parquet", "No such file: no/such/file.parquet, since there is no folder no/such."),
+    ],
+)
+def test_a_missing_file_is_said_with_those_of_a_similar_name(toy, tmp_path, monkeypatch, typed, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "march.csv").touch()
+    (tmp_path / "photos" / "cats").mkdir(parents=True)
+    with pytest.raises(InputError) as refused:
         downloads.resolve(typed, toy, tmp_path)
+    assert str(refused.value) == told
+    with pytest.raises(InputError, match=r"^No such file: "):
+        downloads.existing(typed)
 
 
 def test_the_fingerprint_of_a_file_is_its_sha256(tmp_path):

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.core.commands import ports
+from pipelines.core.commands.ui import links
+from pipelines.core.contract import InputError, discover
 from pipelines.core.training.device import quiet, setup, versions
 
 
@@ -36,6 +39,23 @@ def _missing_cuda() -> list[str]:
     return missing
 
 
+def _interface(root: Path) -> Iterator[tuple[str, bool, str]]:
+    """Where MLflow's UI opens and, where there are runs, the address of each pipeline's list."""
+    from pipelines.core.store import tracking
+
+    try:
+        port = tracking.port()
+        if ports.fault(port):
+            yield "ui", True, f"port {port} is in use: by `make ui`, or else `make ui PORT={ports.next_free(port)}`"
+        else:
+            yield "ui", True, f"port {port} is free for `make ui`"
+        if (root / "mlruns" / "mlflow.db").exists() or os.environ.get("MLFLOW_TRACKING_URI"):
+            tracking.connect(root)
+            yield from (("runs", True, line) for line in links(discover()))
+    except InputError as error:
+        yield "ui", False, str(error)
+
+
 def doctor(root: Path | None = None) -> Iterator[tuple[str, bool, str]]:
     """What a run needs of this machine, looked at one by one: (name, whether it will do, a sentence)."""
     root = root or Path.cwd()
@@ -53,6 +73,7 @@ def doctor(root: Path | None = None) -> Iterator[tuple[str, bool, str]]:
     for folder in ("data", "mlruns"):
         place = root / folder if (root / folder).exists() else root
         yield folder, os.access(place, os.W_OK), f"{place} can{'' if os.access(place, os.W_OK) else 'not'} be written"
+    yield from _interface(root)
     try:
         with quiet():
             device = setup(seed=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -17,21 +17,21 @@ from pipelines.core.data.identity import identities
 from pipelines.core.data.splits import Splits
 from pipelines.core.reading import downloads
 from pipelines.core.reading.downloads import Origin
-from pipelines.core.review import record, verdict
-from pipelines.core.serving.model import Scorer
-from pipelines.core.store import isolation, manifest, registry, tracking
+from pipelines.core.store import isolation, manifest, registry, tags, tracking
 from pipelines.core.store.looks import looks as count_looks
 from pipelines.core.store.model_names import check_name
 from pipelines.core.training import device
-from pipelines.core.training.batches import predict
-from pipelines.core.training.scoring import score
-from pipelines.core.training.trial import NETWORK, Clock, Outcome, resample
+from pipelines.core.training.steps import step
+
+if TYPE_CHECKING:
+    from pipelines.core.serving.model import Scorer
+    from pipelines.core.training.trial import Outcome
 
 EXAMPLES = ("none", "ids", "full")
 """Values of `--examples`, the strictest first."""
 
 
-def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "champion", name: str = "") -> None:
+def evaluate(pipeline: Pipeline, *, data: str, history: str = "", version: str = "champion", name: str = "") -> None:
     """Score a registered version on labelled data and record metrics, intervals and figures; train nothing.
 
     Records that the version has learnt from are context only, as are their groups and, where records have a time,
@@ -41,41 +41,59 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", model: str = "
         pipeline: whose version it is.
         data: Labelled data: demo, the name of a public set, or the path of your own.
         history: Earlier records, such as past payments with their labels: read beside the data, but not scored.
-        model: Version to score: champion, or a number.
+        version: The version to score: champion, or its number.
         name: Registered model; by default the pipeline's name on your own data, else PIPELINE-DATA.
     """
     check_name(name)
     origin = downloads.resolve(data, pipeline, Path.cwd())
+    earlier = [downloads.resolve(history, pipeline, Path.cwd())] if history else []
     tracking.connect()
-    version = registry.find_version(pipeline, model, name, origin)
-    with device.quiet():
-        scorer = isolation.load(version.uri)
-    settings = settings_of(pipeline, scorer, data, version.name, origin)
-    origins = [*([downloads.resolve(history, pipeline, Path.cwd())] if history else []), origin]
-    asked = manifest.read_all(pipeline, origins[-1:], settings)
+    model = registry.find_version(pipeline, version, name, origin)
+    # Imported only now, so that a version that does not exist is reported at once.
+    with step("device") as shown, device.quiet():
+        from pipelines.core.review import record
+
+        scorer = isolation.load(model.uri)
+        settings = settings_of(pipeline, scorer, data, model.name, origin)
+        machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
+        shown.text = f"{machine.device}, {machine.precision}"
+    with step("data", origin.name, live=False):
+        asked = manifest.read_all(pipeline, [origin], settings)
+        every = manifest.read_all(pipeline, [*earlier, origin], settings) if history else asked
     print(pipeline.data.describe(asked))
-    every = manifest.read_all(pipeline, origins, settings) if history else asked
     wanted = np.isin(every.identity, identities(asked.records, every.key))
     if adopt := pipeline.data.CAPABILITIES.adopt:
         every = adopt(every, scorer.facts)
-    splits = select_unseen(pipeline, every, version, wanted)
+    splits = select_unseen(pipeline, every, model, wanted)
 
-    machine = device.setup(settings.seed, settings.device, settings.precision, settings.gpus)
     with tracking.run(pipeline, origin.name) as run_id:
-        record.begin(pipeline, settings, machine, origins, every, splits)
+        with step("open run", run_id):
+            record.begin(pipeline, settings, machine, [*earlier, origin], every, splits)
         looks = count_looks(pipeline, run_id)
-        tracking.set_tags({"kind": "evaluate", "model": version.name, "version": str(version.number)})
-        outcome = score_version(pipeline, every, splits, settings, machine, version, scorer)
-        description = _description(outcome, version, origin, looks)
-        own = outcome.resampled.interval(NETWORK, pipeline.headline.name)
-        headline = pipeline.headline
-        title = f"{origin.name} · {headline.short or headline.name} {own.value:.3f} · evaluated"
-        found = record.results(outcome)
-        record.publish(outcome, title, description, {f"version {version.number}": own}, found.items)
-        tracking.rename(run_id, title, "\n\n".join(description))
+        tracking.set_tags({"kind": "evaluate", "model": model.name, "version": str(model.number)})
+        with step("evaluate", f"{len(splits.test):,} rows"):
+            outcome = score_version(pipeline, every, splits, settings, machine, model, scorer)
+        with step("record", run_id):
+            title, description = _record(outcome, model, origin, looks, run_id)
     console = Console()
     console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(description), highlight=False)
     console.print(tracking.report_at(run_id), soft_wrap=True, highlight=False)
+
+
+def _record(
+    outcome: Outcome, version: registry.Version, origin: Origin, looks: int, run_id: str
+) -> tuple[str, list[str]]:
+    """Log the results and the report; return the run's name and the paragraphs of its description."""
+    from pipelines.core.review import record
+    from pipelines.core.training.trial import NETWORK
+
+    headline, description = outcome.pipeline.headline, _description(outcome, version, origin, looks)
+    own = outcome.resampled.interval(NETWORK, headline.name)
+    title = f"evaluated · {headline.short or headline.words} {own.value:.3f} · {origin.name}"
+    record.publish(outcome, title, description, {f"version {version.number}": own}, record.results(outcome).items)
+    tracking.set_tags({tags.HEADLINE: str(own), tags.DECISION: f"evaluated version {version.number}"})
+    tracking.rename(run_id, title, "\n\n".join(description))
+    return title, description
 
 
 def settings_of(pipeline: Pipeline, scorer: Scorer, data: str, name: str, origin: Origin) -> Any:
@@ -134,6 +152,10 @@ def score_version(
     scorer: Scorer,
 ) -> Outcome:
     """The version's scores of the test side, by the code that it carries, with today's metrics."""
+    from pipelines.core.training.batches import predict
+    from pipelines.core.training.scoring import score
+    from pipelines.core.training.trial import NETWORK, Clock, Outcome, resample
+
     clock, rows, facts = Clock(), splits.test, scorer.facts
     encoded = pipeline.data.encode(data, facts)
     sides = {"train": rows[:0], "stopping": rows[:0], "calibration": rows[:0], "test": rows}
@@ -154,6 +176,9 @@ def score_version(
 
 def _description(outcome: Outcome, version: registry.Version, origin: Origin, looks: int) -> list[str]:
     """The run's description: what was scored, and how."""
+    from pipelines.core.review import verdict
+    from pipelines.core.training.trial import NETWORK
+
     headline = outcome.pipeline.headline.name
     left_out = "".join(f" Excluded: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())
     caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""

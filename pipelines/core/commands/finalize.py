@@ -9,6 +9,7 @@ from pipelines.core.contract import UnrecordedError
 from pipelines.core.review import importance, promotion, record
 from pipelines.core.store import champions, registry, tracking
 from pipelines.core.store.looks import looks as count_looks
+from pipelines.core.training.steps import step
 from pipelines.core.training.trial import NETWORK
 
 
@@ -36,17 +37,20 @@ def conclude(trained: Trained, champion: registry.Version | None) -> None:
 def _conclude(trained: Trained, champion: registry.Version | None) -> None:
     outcome, origin, run_id = trained.outcome, trained.origin, trained.run_id
     trained.epochs.flush()
-    results = record.results(outcome, trained.drift)
-    version = record.version(outcome, origin, trained.name, run_id)
+    with step("record", run_id):
+        results = record.results(outcome, trained.drift)
+        version = record.version(outcome, origin, trained.name, run_id)
     if champion is not None and champion.number == version.number:
         return  # an earlier attempt has promoted it already
-    looks = count_looks(outcome.pipeline, run_id)
-    evidence = importance.strongest(outcome) if promotion.implausible(outcome) else []
-    report = tracking.report_at(run_id)
     while True:
-        decision = promotion.decide(outcome, version, champion, looks, results.promises, evidence)
-        title = record.finish(outcome, decision, version, origin, looks, results, run_id, trained.drift)
-        if champions.promote_if_unchanged(version, champion, decision.kind == "champion"):
-            record.announce(outcome, decision, version, title, report)
+        with step("promote", f"version {version.number} of {version.name}") as shown:
+            looks = count_looks(outcome.pipeline, run_id)
+            evidence = importance.strongest(outcome) if promotion.implausible(outcome) else []
+            decision = promotion.decide(outcome, version, champion, looks, results.promises, evidence)
+            title = record.finish(outcome, decision, version, origin, looks, results, run_id, trained.drift)
+            shown.text = f"version {version.number} of {version.name}: {decision.kind}"
+            valid = champions.promote_if_unchanged(version, champion, decision.kind == "champion")
+        if valid:
+            record.announce(outcome, decision, version, title, tracking.report_at(run_id))
             return
         champion = champions.current(trained.name)

@@ -31,7 +31,7 @@ FEWEST = 100
 
 
 def predict(
-    pipeline: Pipeline, *, data: str, out: str, history: str = "", model: str = "champion", name: str = ""
+    pipeline: Pipeline, *, data: str, out: str, history: str = "", version: str = "champion", name: str = ""
 ) -> None:
     """Write the decisions of a registered version on new data to a file, whole or not at all.
 
@@ -40,7 +40,7 @@ def predict(
         data: What to score: a file, folder or archive of your own, the name of a public set, or demo.
         out: File to write, .csv or .parquet: a row for each record, with its id, the decision and its probability.
         history: File or folder of earlier records, such as past payments with their labels, where history counts.
-        model: Version to score with: champion, or a number.
+        version: The version to score with: champion, or its number.
         name: Registered model; by default the one that training on these data makes, or the pipeline's only one.
 
     Raises:
@@ -54,16 +54,16 @@ def predict(
         from pipelines.core.store import isolation, registry, tracking
 
         tracking.connect()
-        version = registry.find_version(pipeline, model, name, origin)
-        same_code = version.same_code(pipeline)
+        model = registry.find_version(pipeline, version, name, origin)
+        same_code = model.same_code(pipeline)
 
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as scratch:
         draft = Path(scratch, f"draft{place.suffix.lower()}")
         asked = {"data": origin.name, "path": str(origin.path or ""), "history": history, "out": str(draft)}
-        about = {"name": version.name, "number": version.number}
-        found = isolation.run_in_version(version.uri, same_code, WRITE, **asked, **about)
+        about = {"name": model.name, "number": model.number}
+        found = isolation.run_in_version(model.uri, same_code, WRITE, **asked, **about)
         draft.replace(place)
-    _log(pipeline, origin, version, found, {"out": str(place), "history": history})
+    _log(pipeline, origin, model, found, {"out": str(place), "history": history})
 
 
 def _refuse_unfit(out: Path, origin: Origin, history: str) -> None:
@@ -71,8 +71,8 @@ def _refuse_unfit(out: Path, origin: Origin, history: str) -> None:
         raise InputError(f"--out: expected a file that ends in {' or '.join(WRITERS)}. Received: {out}.")
     if not out.parent.is_dir():
         raise InputError(f"--out: the folder {out.parent} does not exist. Received: {out}.")
-    if history and not Path(history).exists():
-        raise InputError(f"--history: expected an existing file or folder. Received: {history}.")
+    if history:
+        downloads.existing(history)
     if out.exists() and any(read and out.samefile(read) for read in (origin.path, history)):
         raise InputError(f"--out: expected another file than those that are read. Received: {out}.")
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PureWindowsPath
@@ -60,16 +60,41 @@ def resolve(data: str, pipeline: Pipeline, root: Path) -> Origin:
     elif data and (path := Path(data).expanduser()).exists():
         origin = Origin("own", _stem(path.resolve()), path)
     else:
-        close = difflib.get_close_matches(data, [*pipeline.demos, *pipeline.sources], n=1)
-        raise InputError(
-            f"--data takes {', '.join(pipeline.demos)}, a public set of {pipeline.name}"
-            f" ({', '.join(pipeline.sources) or 'there is none'}) or an existing path"
-            f"{f'; did you mean {close[0]}?' if close else '.'} Received: {data!r}"
-        )
+        raise _unresolved(data, [*pipeline.demos, *pipeline.sources], pipeline.name)
     assert origin.path is not None
     if origin.path.is_file() and origin.path.name.lower().endswith(ARCHIVES):
         return Origin(origin.kind, origin.name, unpack(origin.path, folder))
     return origin
+
+
+def _unresolved(data: str, known: Sequence[str], pipeline: str) -> InputError:
+    """Why `data` is no data; a word that may be meant for one of the `known` names is answered with all of them."""
+    if Path(data).suffix or len(Path(data).parts) > 1:
+        return _no_such_file(Path(data))
+    close = difflib.get_close_matches(data, known, n=1)
+    guess = f", did you mean {close[0]}?" if close else "."
+    return InputError(f"No such data: {data!r}{guess} --data of {pipeline} takes {', '.join(known)} or a path.")
+
+
+def existing(path: str) -> Path:
+    """The path of a file or folder that exists.
+
+    Raises:
+        InputError: if it does not; names those beside it that have a similar name.
+    """
+    given = Path(path).expanduser()
+    if not given.exists():
+        raise _no_such_file(Path(path))
+    return given
+
+
+def _no_such_file(path: Path) -> InputError:
+    place = path.expanduser().parent
+    if not place.is_dir():
+        return InputError(f"No such file: {path}, since there is no folder {path.parent}.")
+    beside = sorted(entry.name for entry in place.iterdir() if not entry.name.startswith("."))
+    close = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, beside)]
+    return InputError(f"No such file: {path}" + (f"; did you mean {' or '.join(close)}?" if close else "."))
 
 
 def sha256(path: Path) -> str:

@@ -16,8 +16,8 @@ FEWEST_ROWS = 200
 """Test rows that neither version was trained on, below which two versions are not compared."""
 RESAMPLINGS, MOST_RESAMPLINGS = 500, 10_000
 """Resamplings of a comparison at 95 %, and at most: a stricter level needs more, to have as many beyond its ends."""
-FINGERPRINTS = ("data_sha256", "code_sha256", "settings_sha256", "ancestors")
-"""Tags of a version that say what it was made from, its seed aside."""
+DIGESTS = ("data_sha256", "code_sha256", "settings_sha256")
+"""What a version was made from, its seed and its ancestors aside."""
 
 Verdict = Literal["better", "equal", "worse", "not comparable"]
 
@@ -79,7 +79,7 @@ class Comparison:
         return {
             "verdict": self.verdict,
             "compared_with": str(self.champion.number),
-            "champion_data_sha256": self.champion.tags.get("data_sha256", ""),
+            "champion_data_sha256": self.champion.digest("data_sha256"),
             "compared_rows": str(self.rows),
             "left_out_rows": str(self.left_out),
             "earlier_looks": str(self.looks),
@@ -89,7 +89,9 @@ class Comparison:
 
 def compare(outcome: Outcome, version: registry.Version, champion: registry.Version, looks: int) -> Comparison:
     """Score the champion on today's headline test rows that neither it, nor `version`, nor an ancestor learnt from."""
-    twin = all(version.tags.get(name) == champion.tags.get(name) for name in FINGERPRINTS)
+    twin = version.tags.get("ancestors") == champion.tags.get("ancestors") and all(
+        version.digest(name) == champion.digest(name) for name in DIGESTS
+    )
     judged = Comparison(champion, looks, twin=twin)
     part, pipeline = outcome.headline, outcome.pipeline
     missing = manifest.missing_columns(part.data, champion)

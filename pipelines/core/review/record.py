@@ -67,6 +67,7 @@ def begin(
             "test_sha256": sides["test"],
             "data_sha256": data_sha256,
             "settings_sha256": settings_sha256(settings),
+            "code_sha256": isolation.code_sha256(pipeline),
         }
     )
     tracking.log_params(flags(settings) | asdict(machine) | device.versions())
@@ -97,13 +98,12 @@ def version(outcome: Outcome, origin: Origin, name: str, run_id: str) -> registr
         _example(outcome),
     )
     written = {
-        "code_sha256": isolation.code_sha256(pipeline),
         "features": "\n".join(outcome.facts.features),
         tags.DATA: origin.name,
         tags.HEADLINE: f"{headline.short or headline.name} {outcome.resampled.interval(NETWORK, headline.name)}",
     }
     written |= {"ancestors": outcome.start.ancestors} if outcome.start else {}
-    return registry.tag_version(registered, written | tracking.fingerprints(run_id))
+    return registry.tag_version(registered, written)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def next_step(outcome: Outcome, decision: Decision, version: registry.Version) -
     if decision.kind == "champion":
         return f"score new data with `make predict NAME={name} DATA=FILE ARGS='--out decisions.csv{own}'`."
     if decision.kind == "challenger":
-        promote = f"make promote NAME={name} ARGS='--version {version.number} --why \"…\"{own}'"
+        promote = registry.promotion_command(version, name)
         return f"read the checks below; to use this version all the same, by your own decision: `{promote}`."
     return (
         "read the checks below, look at the data and the settings, and train again with more or better labelled "

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from pipelines.core.data.arrays import Part
+from pipelines.core.training import device
 
 
 def available() -> bool:
@@ -34,8 +35,9 @@ def litert(network: Any, part: Part) -> tuple[bytes, np.ndarray, float]:
         path = Path(folder, "network.tflite")
         network.export(str(path), format="litert", verbose=False)
         content = path.read_bytes()
-    interpreter = Interpreter(model_content=content, num_threads=1)
-    interpreter.allocate_tensors()
+    with device.quiet():  # it announces its delegate
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()
     (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
     (values,) = part.x().values()
     outputs, started = [], time.perf_counter()

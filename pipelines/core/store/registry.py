@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import io
 import json
 import shutil
 import tempfile
@@ -19,10 +21,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from pipelines.core.contract import InputError, Pipeline
+from pipelines.core.contract import InputError, Pipeline, Settings
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.serving.model import SCORE
-from pipelines.core.store import isolation, tags
+from pipelines.core.store import isolation, tags, tracking, views
 from pipelines.core.store.model_names import check_name, registered_name
 
 CHAMPION = "champion"
@@ -53,7 +55,13 @@ class Version:
 
     def same_code(self, pipeline: Pipeline) -> bool:
         """Whether the code that the version carries decides about scores as today's does."""
-        return self.tags.get("code_sha256") == isolation.code_sha256(pipeline)
+        return self.digest("code_sha256") == isolation.code_sha256(pipeline)
+
+    def digest(self, name: str) -> str:
+        """A tag that ends in `_sha256`, "" if there is none: of the version's run, or of itself in earlier releases."""
+        if name in self.tags or not self.run_id:
+            return self.tags.get(name, "")
+        return tracking.fingerprints(self.run_id).get(name, "") if tracking.holds(self.run_id) else ""
 
     @staticmethod
     def of(found: ModelVersion) -> Version:
@@ -78,8 +86,8 @@ def register(
 
     `columns` are the input schema, as `signature` takes them; `example` holds a few rows of them, if any may be stored.
     """
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")  # as the error output, in which MLflow announces what `announce` says as well
         stage = Path(folder, "code")
         for inside, path in isolation.package_files(pipeline).items():
             (stage / inside).parent.mkdir(parents=True, exist_ok=True)
@@ -98,9 +106,18 @@ def register(
         )
     client = mlflow.MlflowClient()
     client.set_registered_model_tag(name, tags.PIPELINE, pipeline.name)
+    introduce(pipeline)
     number = str(logged.registered_model_version)
     client.set_model_version_tag(name, number, "contract", CONTRACT)
     return Version.of(client.get_model_version(name, number))
+
+
+def introduce(pipeline: Pipeline) -> None:
+    """Give the pipeline's registered models a description where they have none."""
+    client = mlflow.MlflowClient()
+    for name in own_models(pipeline):
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(name, views.model_description(pipeline))
 
 
 def requirements() -> list[str]:
@@ -147,10 +164,7 @@ def model_name(pipeline: Pipeline, name: str = "", origin: Origin | None = None)
     wanted = registered_name(pipeline, pipeline.settings(name=name), origin)
     if _exists(wanted):
         return wanted
-    found = mlflow.MlflowClient().search_registered_models(
-        f"tags.{tags.PIPELINE} = '{pipeline.name}'", max_results=1000
-    )
-    own = sorted(model.name for model in found)
+    own = own_models(pipeline)
     if len(own) == 1 and not name:
         return own[0]
     if name and own:
@@ -159,6 +173,12 @@ def model_name(pipeline: Pipeline, name: str = "", origin: Origin | None = None)
         missing = f"There is no registered model {name}" if name else f"{pipeline.name} has no registered model yet"
         raise InputError(f"{missing}: {_training(pipeline.name, name)}.")
     raise InputError(f"{pipeline.name} has several registered models: expected --name with one of {', '.join(own)}.")
+
+
+def own_models(pipeline: Pipeline) -> list[str]:
+    """Names of the pipeline's registered models."""
+    query = f"tags.{tags.PIPELINE} = '{pipeline.name}'"
+    return sorted(model.name for model in mlflow.MlflowClient().search_registered_models(query, max_results=1000))
 
 
 def _exists(name: str) -> bool:
@@ -202,6 +222,16 @@ def find_version(pipeline: Pipeline, which: str, name: str = "", origin: Origin 
     version = find(model_name(pipeline, name, origin), which)
     check_contract(version)
     return version
+
+
+def require_base(pipeline: Pipeline, settings: Settings, origin: Origin) -> None:
+    """Refuse a training that builds on a version, by --append or --from, which does not exist.
+
+    Raises:
+        InputError: says which version to promote, where there is no champion.
+    """
+    tracking.connect()
+    find(registered_name(pipeline, settings, origin), settings.from_ or CHAMPION)
 
 
 def check_contract(version: Version) -> None:
@@ -249,11 +279,16 @@ def _no_version(name: str, which: str) -> str:
     if which != CHAMPION:
         return f"There is no version {which} of {name}. Its versions: {listed}."
     best = next((version for version in existing if version.tags.get(tags.DECISION) != "refused"), existing[0])
-    arguments = f'--version {best.number} --why "..."' + (f' --name "{name}"' if name != own else "")
     return (
         f"No version of {name} is champion. Its versions: {listed}. To promote version {best.number}: "
-        f"make promote NAME={own or 'PIPELINE'} ARGS='{arguments}'"
+        f"{promotion_command(best, own or 'PIPELINE')}"
     )
+
+
+def promotion_command(version: Version, pipeline: str) -> str:
+    """What to type to make the version champion; the reason is left open."""
+    arguments = f'--version {version.number} --why "..."' + (f' --name "{version.name}"' * (version.name != pipeline))
+    return f"make promote NAME={pipeline} ARGS='{arguments}'"
 
 
 def _training(pipeline: str, name: str) -> str:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import mlflow
 import pandas as pd
@@ -22,8 +23,10 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.exceptions import MlflowException
 
 from pipelines.core.contract import InputError, Pipeline, UnrecordedError
+from pipelines.core.store import views
 
-UI = "http://127.0.0.1:5000"
+PORT = 5050
+"""Of the UI that `make ui` starts, unless MLFLOW_PORT is set, which MLflow reads as well; macOS occupies 5000."""
 LOCAL = "sqlite:///"
 CHATTY = {"mlflow": "WARNING", "alembic": "WARNING", "urllib3": "ERROR", "mlflow.system_metrics": "ERROR"}
 """Loggers, and the level from which they may speak."""
@@ -98,6 +101,7 @@ def run(pipeline: Pipeline, name: str, run_id: str | None = None) -> Iterator[st
         if mlflow.get_experiment_by_name(pipeline.name) is None:
             place = (root / "mlruns" / "artifacts" / pipeline.name).as_uri() if local() else None
             mlflow.create_experiment(pipeline.name, artifact_location=place)
+        introduce(pipeline)
         mlflow.set_experiment(pipeline.name)
         mlflow.set_system_metrics_sampling_interval(5)
         opened = mlflow.start_run(run_id, run_name=name, log_system_metrics=run_id is None)
@@ -222,7 +226,7 @@ def rename(run_id: str, name: str, description: str) -> None:
     """Give the run the name that the list of runs shows, and its description in Markdown."""
     client = mlflow.MlflowClient()
     client.update_run(run_id, name=name)
-    client.set_tag(run_id, "mlflow.note.content", description)
+    client.set_tag(run_id, views.NOTE, description)
 
 
 def fingerprints(run_id: str) -> dict[str, str]:
@@ -235,10 +239,46 @@ def fetch(run_id: str, artifact: str) -> Path:
     return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=artifact))
 
 
+def introduce(pipeline: Pipeline) -> None:
+    """Give the pipeline's experiment the description and the saved view that it lacks, and keep those that it has."""
+    if experiment := mlflow.get_experiment_by_name(pipeline.name):
+        for name, value in views.experiment_tags(pipeline).items():
+            if name not in experiment.tags:
+                mlflow.MlflowClient().set_experiment_tag(experiment.experiment_id, name, value)
+
+
+def port() -> int:
+    """Port of the UI that `make ui` starts.
+
+    Raises:
+        InputError: if MLFLOW_PORT is no port.
+    """
+    given = os.environ.get("MLFLOW_PORT") or str(PORT)
+    if not given.isdecimal() or not 0 < int(given) < 1 << 16:
+        raise InputError(f"The port of MLflow's UI: expected a number from 1 to 65535. Received: {given}.")
+    return int(given)
+
+
+def _link(page: str = "", **query: str) -> str:
+    """Address of a page of the UI that `make ui` starts, or of that of the server."""
+    base = f"http://127.0.0.1:{port()}" if local() else os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    return f"{base}/#/{page}?{urlencode(query | {'workflowType': 'machine_learning'})}"
+
+
+def home() -> str:
+    """Address of the UI's first page."""
+    return _link()
+
+
 def report_at(run_id: str) -> str:
     """How to open the run's report: in the UI that `make ui` starts, or in that of the server; its address."""
     found = mlflow.get_run(run_id).info
     how = "`make ui`, then open" if local() else "Open"
-    base = UI if local() else os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
-    page = f"#/experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
-    return f"{how} the report at\n{base}/{page}?workflowType=machine_learning"
+    page = f"experiments/{found.experiment_id}/runs/{run_id}/artifacts/report.html"
+    return f"{how} the report at\n{_link(page)}"
+
+
+def runs_at(pipeline: Pipeline) -> str:
+    """Address of the list of the pipeline's runs, in its saved view; "" where there are none yet."""
+    found = mlflow.get_experiment_by_name(pipeline.name)
+    return _link(f"experiments/{found.experiment_id}/runs", viewStateShareKey=views.VIEW) if found else ""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pipelines.core.contract import DivergedError, Settings
 from pipelines.core.data.arrays import Part
@@ -17,6 +15,8 @@ from pipelines.core.training.batches import Augment, Batches, prediction_batch_s
 from pipelines.core.training.device import Device
 
 OnEpoch = Callable[[int, Mapping[str, float]], None]
+Show = Callable[[str], None]
+"""Takes what is to be shown of the progress."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Fitted:
 class _Follow(keras.callbacks.Callback):
     """Shows progress, hands each epoch's figures on, and stops at the first loss that is not finite."""
 
-    def __init__(self, progress: Progress, epochs: int, steps: int, on_epoch: OnEpoch | None) -> None:
+    def __init__(self, epochs: int, steps: int, on_epoch: OnEpoch | None, show: Show) -> None:
         super().__init__()
-        self.progress, self.total, self.steps, self.on_epoch = progress, epochs, steps, on_epoch
+        self.total, self.steps, self.on_epoch, self.show = epochs, steps, on_epoch, show
         self.epochs: list[dict[str, float]] = []
-        self.task = progress.add_task("training", total=epochs * steps, figures="")
+        self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.progress.update(self.task, completed=len(self.epochs) * self.steps + batch + 1)
+        self._show(len(self.epochs) * self.steps + batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = {name: float(value) for name, value in (logs or {}).items()}
@@ -48,10 +48,17 @@ class _Follow(keras.callbacks.Callback):
             received = f"{broken[0]} is {figures[broken[0]]} after epoch {epoch + 1}"
             raise DivergedError(f"Training diverged: {received}. Lower --learning-rate.")
         self.epochs.append(figures)
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items() if "loss" in name)
-        self.progress.update(self.task, figures=f"epoch {epoch + 1}/{self.total}  {shown}")
+        self._show(len(self.epochs) * self.steps)
         if self.on_epoch is not None:
             self.on_epoch(epoch, figures)
+
+    def _show(self, batches: int) -> None:
+        """Show the epoch, the losses of the one before, and the time left, in which early stopping is not foreseen."""
+        epoch = min(batches // self.steps + 1, self.total)
+        last = self.epochs[-1] if self.epochs else {}
+        losses = "".join(f"  {name} {last[name]:.4g}" for name in ("loss", "val_loss") if name in last)
+        left = (time.perf_counter() - self.started) * (self.total * self.steps / batches - 1)
+        self.show(f"epoch {epoch}/{self.total}{losses}  at most {left // 60:.0f}:{left % 60:02.0f} left")
 
 
 def compiled(model: keras.Model, loss: object, settings: Settings, steps: int) -> keras.Model:
@@ -81,6 +88,7 @@ def fit(
     device: Device,
     augment: Augment | None = None,
     on_epoch: OnEpoch | None = None,
+    show: Show = lambda text: None,
 ) -> Fitted:
     """Train `model` in place and leave the weights of the epoch with the lowest loss on `stopping`.
 
@@ -91,33 +99,24 @@ def fit(
     """
     batches = Batches(train, settings.batch_size, settings.seed, augment, device.workers)
     compiled(model, loss, settings, len(batches))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(20),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as progress:
-        follow = _Follow(progress, settings.epochs, len(batches), on_epoch)
-        callbacks: list[keras.callbacks.Callback] = [follow]
-        if settings.averaging:  # before early stopping, which then sees and keeps the mean
-            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-        if len(stopping) and settings.patience:
-            callbacks.append(
-                keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
-            )
-        started = time.perf_counter()
-        model.fit(
-            batches,
-            validation_data=Batches(stopping, prediction_batch_size(stopping)) if len(stopping) else None,
-            epochs=settings.epochs,
-            callbacks=callbacks,
-            verbose=0,
-            shuffle=False,
+    follow = _Follow(settings.epochs, len(batches), on_epoch, show)
+    callbacks: list[keras.callbacks.Callback] = [follow]
+    if settings.averaging:  # before early stopping, which then sees and keeps the mean
+        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
+    if len(stopping) and settings.patience:
+        callbacks.append(
+            keras.callbacks.EarlyStopping("val_loss", patience=settings.patience, restore_best_weights=True)
         )
-        seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    model.fit(
+        batches,
+        validation_data=Batches(stopping, prediction_batch_size(stopping)) if len(stopping) else None,
+        epochs=settings.epochs,
+        callbacks=callbacks,
+        verbose=0,
+        shuffle=False,
+    )
+    seconds = time.perf_counter() - started
     losses = [figures["val_loss"] for figures in follow.epochs] if len(stopping) and settings.patience else []
     kept = int(np.argmin(losses)) + 1 if losses else len(follow.epochs)
     return Fitted(follow.epochs, kept, seconds, len(train) * len(follow.epochs) / seconds)

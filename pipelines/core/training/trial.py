@@ -22,6 +22,7 @@ from pipelines.core.training.batches import predict
 from pipelines.core.training.device import Device
 from pipelines.core.training.fit import Fitted, OnEpoch, fit
 from pipelines.core.training.scoring import Scored, score, score_baseline
+from pipelines.core.training.steps import step
 from pipelines.core.training.warm_start import Start
 
 NETWORK = "network"
@@ -137,33 +138,39 @@ def trial(
         start: the version whose weights and preprocessing the network begins with.
     """
     clock, task = Clock(), pipeline.task
-    facts = pipeline.data.learn(data.take(splits.train), settings)
-    encoded = pipeline.data.encode(data, facts).materialised() if encoded is None else encoded
-    stopping, calibration = halves(data, splits.validation)
-    rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
-    parts = {side: Part(data, at, encoded) for side, at in rows.items()}
-    clock.lap("inputs")
+    with step("build") as shown:
+        facts = pipeline.data.learn(data.take(splits.train), settings)
+        encoded = pipeline.data.encode(data, facts).materialised() if encoded is None else encoded
+        stopping, calibration = halves(data, splits.validation)
+        rows = {"train": splits.train, "stopping": stopping, "calibration": calibration, "test": splits.test}
+        parts = {side: Part(data, at, encoded) for side, at in rows.items()}
+        clock.lap("inputs")
 
-    network, facts = build(pipeline, parts["train"], settings, facts, start)
-    reused = warm_start.reuse(network, start) if start else ""
+        network, facts = build(pipeline, parts["train"], settings, facts, start)
+        reused = warm_start.reuse(network, start) if start else ""
+        shown.text = f"network of {network.count_params():,} parameters"
     print(reused, end="\n" * bool(reused))
-    augmentation = pipeline.data.CAPABILITIES.augmentation
-    augment = augmentation(parts["train"], settings) if augmentation else None
-    fitted = fit(network, pipeline.model.LOSS, parts["train"], parts["stopping"], settings, machine, augment, on_epoch)
-    clock.lap("training")
+    with step("fit", "first batches") as shown:
+        augmentation = pipeline.data.CAPABILITIES.augmentation
+        augment = augmentation(parts["train"], settings) if augmentation else None
+        show, sides = partial(setattr, shown, "text"), (parts["train"], parts["stopping"])
+        fitted = fit(network, pipeline.model.LOSS, *sides, settings, machine, augment, on_epoch, show)
+        clock.lap("training")
+        shown.text = f"{len(fitted.epochs)} epochs, weights of epoch {fitted.kept_epoch} kept"
+    with step("evaluate", "calibration") as shown:
+        if len(calibration):
+            facts = task.calibrate(partial(predict, network), parts["calibration"], settings, facts)
+            facts = task.tune(network, {side: parts[side] for side in ("stopping", "calibration")}, settings, facts)
+        clock.lap("calibration")
+        models = {NETWORK: score(partial(predict, network), parts["test"], task, facts)}
+        clock.lap("scoring")
 
-    if len(calibration):
-        facts = task.calibrate(partial(predict, network), parts["calibration"], settings, facts)
-        facts = task.tune(network, {side: parts[side] for side in ("stopping", "calibration")}, settings, facts)
-    clock.lap("calibration")
-    models = {NETWORK: score(partial(predict, network), parts["test"], task, facts)}
-    clock.lap("scoring")
-
-    for name, baseline in pipeline.report.baselines(facts, settings, parts["train"], parts["stopping"]):
-        models[name] = score_baseline(baseline, parts["test"], task)
-    clock.lap("baselines")
-    resampled = resample(pipeline, facts, parts["test"], splits, models, resamplings)
-    clock.lap("intervals")
+        for name, baseline in pipeline.report.baselines(facts, settings, parts["train"], parts["stopping"]):
+            models[name] = score_baseline(baseline, parts["test"], task)
+            shown.text = f"network and {len(models) - 1} baselines on {len(splits.test):,} test rows, latest: {name}"
+        clock.lap("baselines")
+        resampled = resample(pipeline, facts, parts["test"], splits, models, resamplings)
+        clock.lap("intervals")
     return Outcome(
         pipeline, settings, machine, splits, facts, parts, network, fitted, models, resampled, clock.laps, start, reused
     )
