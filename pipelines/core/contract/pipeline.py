@@ -126,11 +126,11 @@ class Pipeline:
         headline: the metric that it is judged by.
         gates: what a version must show against baselines before it may be promoted; one of them, against a trivial
             baseline, must be `shown`.
-        level: of the intervals by which gates are judged and baselines called better.
         sources: public data sets by name.
         demos: the embedded data sets, each with the sentence that every verdict made from it says.
         requires: modules beyond the project's dependencies, such as rdkit, each with an extra of the pipeline's name.
         package: in which the folder lies.
+        level: of the intervals by which gates are judged and baselines called better.
     """
 
     name: str
@@ -138,11 +138,11 @@ class Pipeline:
     settings: type[Settings]
     headline: Metric
     gates: tuple[Gate, ...]
-    level: float = 0.95
     sources: Mapping[str, Source] = field(default_factory=dict)
     demos: Mapping[str, str] = field(default_factory=lambda: {"demo": SIMULATED})
     requires: tuple[str, ...] = ()
     package: str = "pipelines"
+    level: float = 0.95
 
     @property
     def module(self) -> str:

@@ -12,7 +12,7 @@ from pipelines.core.review.gates import BETTER, GateResult, best_baseline, bette
 from pipelines.core.store import registry
 from pipelines.core.training.trial import NETWORK, Outcome
 
-FEWEST = 100
+FEWEST = 50
 """Test rows, below which a nearly perfect result can be chance."""
 
 Kind = Literal["refused", "challenger", "champion"]
