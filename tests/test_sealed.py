@@ -65,9 +65,9 @@ def judged(case: Small) -> np.ndarray:
 
 def few(case: Small) -> Small:
     """The same with one epoch on fewer training records, of every class."""
-    most = MOST.get(case.pipeline.name, len(case.splits.train))
-    settings = replace(case.settings, epochs=1)
-    return replace(case, settings=settings, splits=replace(case.splits, train=case.splits.train[-most:]))
+    train, settings = case.splits.train, replace(case.settings, epochs=1)
+    step = -(-len(train) // MOST.get(case.pipeline.name, len(train)))
+    return replace(case, settings=settings, splits=replace(case.splits, train=train[::step]))
 
 
 def outcome(case: Small) -> Outcome:
