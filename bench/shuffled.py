@@ -42,7 +42,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "stocks": {"epochs": 2},
 }
 """Settings with which a network is trained in seconds."""
-CUSTOMERS, IMAGES, VOICES, TICKERS, DAYS = 100, 400, 12, 4, 1_200
+CUSTOMERS, IMAGES, VOICES, TICKERS, DAYS = 100, 400, 8, 4, 1_200
 """Sizes of the small demo data."""
 
 
