@@ -9,8 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.core.data.arrays import Part
 from pipelines.core.data.splits import halves
-from pipelines.core.training.scoring import Scored
-from pipelines.core.training.trial import resample
+from pipelines.core.evaluation.bootstrap import bootstrap
 from tests.small import Small, small
 
 RANDOM = "in random order"
@@ -36,6 +35,7 @@ SIZES = {
     "stocks": {"days": 1_300},
 }
 """Of the demo data, as few as show the floors."""
+QUICK = ["fraud", "medical_images", "stocks", pytest.param("speech_commands", marks=pytest.mark.slow)]
 FITTED = {
     "fraud": ("logistic_regression",),
     "medical_images": ("logistic_regression", "nearest_neighbours", "trees"),
@@ -59,10 +59,15 @@ def scored(case: Small) -> tuple[Part, dict[str, np.ndarray], object]:
 
 def below_floor(case: Small, test: Part, scores: dict[str, np.ndarray], facts: object) -> list[str]:
     """Baselines that are not measurably better than their floors by LEAD."""
-    pipeline, rng = case.pipeline, np.random.default_rng(0)
+    pipeline, rng, headline = case.pipeline, np.random.default_rng(0), case.pipeline.headline
     random = {f"{name} {RANDOM}": rng.permutation(values) for name, values in scores.items()}
-    measures = {name: Scored(pipeline.task.measures(values, test)) for name, values in (scores | random).items()}
-    resampled, headline = resample(pipeline, facts, test, case.splits, measures, 200), pipeline.headline
+    counted, metric = case.splits.counted, {headline.name: pipeline.task.metrics(facts)[headline.name]}
+    measures = {
+        name: {key: column[counted] for key, column in pipeline.task.measures(values, test).items()}
+        for name, values in (scores | random).items()
+    }
+    part = test.take(counted)
+    resampled = bootstrap(metric, measures, part.weights, case.splits.clusters_of(part), 200)
     found = []
     for name in OTHERS[pipeline.name]:
         floors = [f"{name} {RANDOM}"] + [TRIVIAL[pipeline.name]] * (name not in NOISY)
@@ -105,7 +110,7 @@ def fitted():
     return of
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_each_baseline_is_measurably_better_than_its_floor(name, fitted):
     case, test, scores, facts = fitted(name)
     assert set(scores) == {*OTHERS[name], TRIVIAL[name]}
@@ -113,7 +118,7 @@ def test_each_baseline_is_measurably_better_than_its_floor(name, fitted):
     assert below_floor(case, test, scores, facts) == []
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", QUICK)
 def test_scores_in_random_order_are_below_the_floor(name, fitted):
     case, test, scores, facts = fitted(name)
     rng = np.random.default_rng(1)
@@ -121,9 +126,7 @@ def test_scores_in_random_order_are_below_the_floor(name, fitted):
     assert below_floor(case, test, shuffled, facts) == list(OTHERS[name])
 
 
-@pytest.mark.parametrize(
-    "name", ["fraud", "medical_images", "stocks", pytest.param("speech_commands", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_baseline_that_was_fitted_to_shuffled_labels_is_below_its_floor(name):
     case = demo(name)
     rows = np.concatenate([case.splits.train, case.splits.validation])
