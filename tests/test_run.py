@@ -117,6 +117,38 @@ def test_bad_input_leaves_no_run_behind(store, tmp_path):
     assert runs(store) == []
 
 
+def inspected(monkeypatch, inspect):
+    """The toy with a check for leaks of its own."""
+    monkeypatch.setattr(PIPELINE.data, "CAPABILITIES", replace(PIPELINE.data.CAPABILITIES, inspect=inspect))
+    return PIPELINE
+
+
+def test_a_domains_own_warning_is_printed_and_what_it_leaves_out_is_not_trained_on(store, monkeypatch, capsys):
+    def inspect(data, splits, facts, settings):
+        assert facts == PIPELINE.data.learn(data.take(splits.train), settings)
+        kept = splits.with_sides(splits.sides() | {"train": splits.train[10:]})
+        copies = np.arange(len(data)) // 2
+        left_out = splits.left_out | {"train records that copy one of test": 10}
+        return replace(kept, copies=copies, left_out=left_out, warnings=("10 records of train are copies.",))
+
+    outcome = train.train(inspected(monkeypatch, inspect), SETTINGS)
+    assert "WARNING: 10 records of train are copies." in capsys.readouterr().out
+    whole = PIPELINE.data.split(outcome.data, SETTINGS).train
+    np.testing.assert_array_equal(outcome.parts["train"].rows, whole[10:])
+    assert outcome.splits.left_out["train records that copy one of test"] == 10
+    (recorded,) = runs(store)
+    assert recorded.info.status == "FINISHED"
+
+
+def test_a_leak_that_the_domain_finds_is_refused_before_a_run_is_opened(store, monkeypatch):
+    def inspect(data, splits, facts, settings):
+        raise InputError("column 'a': expected no leak. Received: one.")
+
+    with pytest.raises(InputError, match="column 'a'"):
+        train.train(inspected(monkeypatch, inspect), SETTINGS)
+    assert runs(store) == []
+
+
 @pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt, "KILLED"), (RuntimeError, "FAILED")])
 def test_an_interrupted_run_is_killed_and_a_crashed_one_failed(store, monkeypatch, fault, status):
     def broken(*_):

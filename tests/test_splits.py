@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.dataset import Dataset
-from pipelines.core.data.splits import SHARES, by_time, draw_by_class, halves
-from tests.builders import dataset
+from pipelines.core.data.splits import SHARES, Splits, by_time, draw_by_class, halves
+from tests.builders import dataset, part
 
 # ------------------------------------------------------------------------------------------------------------- halves
 
@@ -176,3 +176,64 @@ def test_a_label_that_is_known_in_the_moment_in_which_the_next_side_begins():
     strict = by_time(data, VALIDATION, TEST, LATE, known_on_boundary=False)
     assert [rows.tolist() for rows in strict.sides().values()] == [[], [], [2]]
     assert strict.left_out == dict.fromkeys(LATE, 1)
+
+
+# ----------------------------------------------------------------------------------------------- what is drawn together
+
+
+def together(codes: np.ndarray) -> set[tuple[int, ...]]:
+    """The places that have the same code, apart from those that stand alone."""
+    places = pd.Series(np.arange(len(codes))).groupby(codes).agg(tuple)
+    return {found for found in places if len(found) > 1}
+
+
+def clusters(copies, columns=(), rows=None, **records):
+    records = pd.DataFrame(records, index=range(len(copies)))
+    rows = np.arange(len(copies)) if rows is None else rows
+    splits = Splits(rows[:0], rows[:0], rows, clusters=tuple(columns), copies=np.array(copies))
+    return splits.clusters_of(part({"x": np.zeros(len(copies))}, rows=rows, records=records))
+
+
+def test_copies_are_drawn_together_where_nothing_else_is():
+    found = clusters([4, 9, 4, 7, 9])
+    assert list(found) == ["copy"]
+    assert together(found["copy"]) == {(0, 2), (1, 4)}
+
+
+def test_copies_tie_the_groups_that_they_are_in_and_whatever_these_are_tied_to():
+    """Groups a, b and c hang together by two pairs of copies; d and e by none."""
+    group = ["a", "a", "b", "b", "c", "d", "e", "d"]
+    found = clusters([0, 1, 1, 2, 2, 3, 4, 5], ["group"], group=group)
+    assert list(found) == ["group"]
+    assert found["group"].dtype == np.int64
+    assert together(found["group"]) == {(0, 1, 2, 3, 4), (5, 7)}
+
+
+def test_copies_tie_rows_in_every_way_of_clustering_and_a_missing_value_ties_none():
+    found = clusters(
+        [0, 0, 1, 2, 3], ["card", "shop"], card=["x", "y", "y", None, None], shop=["s", "t", "u", "u", "v"]
+    )
+    assert together(found["card"]) == {(0, 1, 2)}
+    assert together(found["shop"]) == {(0, 1), (2, 3)}
+
+
+def test_copies_of_records_that_are_not_in_the_part_tie_nothing():
+    found = clusters([0, 0, 1, 1, 2], ["group"], rows=np.array([1, 2, 4]), group=list("aabbc"))
+    assert together(found["group"]) == set()
+    assert len(found["group"]) == 3
+
+
+def test_without_copies_clusters_are_the_values_of_the_columns():
+    records = {"group": ["a", "b", "a"]}
+    splits = Splits(*[np.arange(3)] * 3, clusters=("group",))
+    assert together(splits.clusters_of(part({"x": np.zeros(3)}, records=records))["group"]) == {(0, 2)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30))
+def test_rows_are_together_if_and_only_if_a_chain_of_groups_and_copies_links_them(pairs):
+    group, copies = np.array(pairs).T
+    joined = clusters(copies, ["group"], group=group)["group"]
+    linked = (group[:, None] == group) | (copies[:, None] == copies)
+    for _ in range(len(pairs)):
+        linked = linked | (linked.astype(int) @ linked.astype(int) > 0)
+    np.testing.assert_array_equal(joined[:, None] == joined, linked)
