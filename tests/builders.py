@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pipelines.core.data.arrays import Encoded, Part
 from pipelines.core.data.dataset import Dataset
+from pipelines.core.evaluation.promises import Promise
 from pipelines.core.report.items import Item
 
 
@@ -52,6 +53,6 @@ def without_words(items):
         if isinstance(item.content, pd.DataFrame | Figure):
             enough = len(item.caption.split()) >= (10 if item.shown else 4) and item.caption.endswith(".")
         else:
-            enough = isinstance(item.content, bytes) or len(item.caption.split()) >= 2
+            enough = isinstance(item.content, bytes | Promise) or len(item.caption.split()) >= 2
         found += [] if enough else [item.name]
     return found

@@ -69,6 +69,7 @@ def store(tmp_path, monkeypatch, empty_store):
     monkeypatch.chdir(tmp_path)
     # Set, so that what `connect` writes into it is undone afterwards.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_PORT", raising=False)
     tracking.connect()
     return mlflow.MlflowClient()
 

@@ -38,7 +38,7 @@ def test_the_figure_is_that_of_the_versions_scores_on_all_new_records(version, t
     figures = recorded.data.metrics
     assert figures["test/roc_auc"] == pytest.approx(roc_auc_score(told["class"], told["network"]))
     assert figures["test/roc_auc_low"] < figures["test/roc_auc"] < figures["test/roc_auc_high"]
-    assert recorded.info.run_name == f"new · roc_auc {figures['test/roc_auc']:.3f} · evaluated"
+    assert recorded.info.run_name == f"evaluated · roc auc {figures['test/roc_auc']:.3f} · new"
 
 
 def test_nothing_is_trained_registered_or_promoted(version, tmp_path):

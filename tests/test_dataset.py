@@ -185,9 +185,11 @@ def test_a_time_is_the_same_in_text_and_other_text_that_begins_with_a_date_is_no
     assert same.tolist() == [True, True, True, False, True]
 
 
-def test_texts_differ_by_case_and_numbers_by_their_last_digit():
+def test_texts_differ_by_case_and_fractions_in_nine_digits_and_whole_numbers_in_all():
     assert len(set(cell_hashes(pd.Series(["a", "A", "a ", "", "1", "l"])))) == 6
-    assert len(set(cell_hashes(pd.Series([0.1, np.nextafter(0.1, 1)])))) == 2
+    assert len(set(cell_hashes(pd.Series([0.1, 0.1 + 1e-9])))) == 2
+    assert len(set(cell_hashes(pd.Series([0.1, 0.1 + 1e-12, 3.0, 3.0 + 1e-12])))) == 2
+    assert len(set(cell_hashes(pd.Series([1e15, 1e15 + 1])))) == 2
 
 
 # --------------------------------------------------------------------------------------------- several reads as one

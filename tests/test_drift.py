@@ -146,7 +146,7 @@ def test_new_records_alone_are_measured_and_a_shift_is_warned_of_by_name(champio
     assert by_name[["shop", "label"]].max() < 0.05
     assert "amount" in found.warning
     assert "shop" not in found.warning
-    assert [name for name, _ in found.items()] == ["drift", "drift in figures"]
+    assert [item[0] for item in found.items()] == ["drift", "drift in figures"]
 
 
 def test_records_like_the_old_ones_raise_no_warning(champion):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn import metrics as sk
 
-from pipelines.core.contract import InputError
+from pipelines.core.contract import Gate, InputError
 from pipelines.core.evaluation.bootstrap import Interval, blocks, bootstrap
 from pipelines.core.evaluation.metrics import (
     accuracy,
@@ -22,7 +22,7 @@ from pipelines.core.evaluation.metrics import (
     ratio_of_sums,
     roc_auc,
 )
-from pipelines.core.review import promotion
+from pipelines.core.review.gates import GateResult
 
 MANY = settings(max_examples=60, deadline=None)
 
@@ -289,11 +289,11 @@ def test_blocks_hold_so_many_distinct_times():
      (0.021, 0.04, "failed")],
 )  # fmt: skip
 def test_a_gate_compares_both_ends_of_the_deficit_with_its_margin(low, high, verdict):
-    assert promotion.gate_state(Interval((low + high) / 2, low, high), margin=0.02) == verdict
+    assert GateResult(Gate("trees"), Interval((low + high) / 2, low, high), margin=0.02).state == verdict
 
 
 def test_an_exact_tie_does_not_pass_a_gate_that_asks_to_be_ahead():
-    assert promotion.gate_state(Interval(0.0, 0.0, 0.0), margin=0.0) == "undecided"
+    assert GateResult(Gate("trees"), Interval(0.0, 0.0, 0.0)).state == "undecided"
 
 
 def test_an_interval_prints_no_more_digits_than_its_width_bears():

@@ -13,7 +13,7 @@ from pipelines.core.contract import InputError
 from pipelines.core.data.splits import Splits
 from pipelines.core.reading import folders
 from pipelines.medical_images import Settings, data
-from pipelines.medical_images.copies import near_copies
+from pipelines.medical_images.inspection.copies import near_copies
 
 SIDE, COUNT = 32, 90
 

@@ -16,9 +16,10 @@ from pipelines.core.evaluation.bootstrap import Interval
 from pipelines.core.evaluation.metrics import average_precision
 from pipelines.core.report import captions, class_figures, figures, media_figures, names
 from pipelines.core.report.html import MOST_ROWS, Section, Sound, render
-from pipelines.core.report.items import LARGE, LONG, Item, sections
+from pipelines.core.report.items import Item
 from pipelines.core.report.names import minus
 from pipelines.core.report.numbers import all_figures
+from pipelines.core.report.sections import LARGE, LONG, sections
 
 EVIL = "<script src='http://evil.example/x.js'>alert(1)</script> & \"quoted\""
 

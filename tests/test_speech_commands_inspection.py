@@ -16,7 +16,8 @@ from pipelines.core.data import leakage
 from pipelines.core.data.arrays import Part
 from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits
-from pipelines.speech_commands import Settings, audio, copies, data
+from pipelines.speech_commands import Settings, audio, data
+from pipelines.speech_commands.inspection import copies
 
 RATE, SAMPLES = 8_000, 4_000
 SETTINGS = Settings(sample_rate=RATE, seconds=0.5)

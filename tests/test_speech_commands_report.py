@@ -9,7 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipelines import __main__ as cli
-from pipelines.core.report.items import Item, sections
+from pipelines.core.report.items import Item
+from pipelines.core.report.sections import sections
 from pipelines.core.serving import litert
 from pipelines.core.training import device
 from pipelines.core.training.batches import predict

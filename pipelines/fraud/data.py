@@ -18,7 +18,7 @@ from pipelines.core.data.requests import Request, rows_to_score
 from pipelines.core.data.splits import SHARES, Splits, by_time, draw_by_class
 from pipelines.core.evaluation.calibration import Calibration
 from pipelines.core.reading import chunks, tables
-from pipelines.fraud import Settings, checks, history, reading
+from pipelines.fraud import Settings, history, inspection, reading
 from pipelines.fraud.reading import CLASSES, DAY, About, Roles, Vocabulary, append, others, read
 
 WHOLE_DAYS = 20  # from this many days on, sides begin at midnight
@@ -294,5 +294,5 @@ CAPABILITIES = Capabilities(
     append=append,
     adopt=adopt,
     drift_summary=drift_summary,
-    inspect=checks.inspect,
+    inspect=inspection.inspect,
 )

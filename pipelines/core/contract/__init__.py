@@ -5,6 +5,7 @@
     model.py      build, LOSS; optionally adapt
     task.py       TASK, a `core.tasks.task.Task`: scores, measures, metrics, calibration, decisions
     report.py     baselines, report; optionally deficit and remarks
+    baselines.py, inspection.py   the baselines and the checks for leaks, where they are long
     demo.py       the embedded data
     commands.py   COMMANDS, the domain's own, if there are any
     sources.py    SOURCES, the public data sets, if there are any

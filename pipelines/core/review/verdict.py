@@ -14,7 +14,7 @@ from pipelines.core.evaluation import drift, promises
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import captions, html
 from pipelines.core.report.items import Item
-from pipelines.core.report.items import sections as as_sections
+from pipelines.core.report.sections import sections as as_sections
 from pipelines.core.review import gates
 from pipelines.core.review.compatibility import FEWEST, WARN, Drift
 from pipelines.core.review.promotion import Decision

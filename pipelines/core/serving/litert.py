@@ -15,7 +15,6 @@ import keras
 import numpy as np
 
 from pipelines.core.data.arrays import Part
-from pipelines.core.training import device
 
 
 def available() -> bool:
@@ -30,6 +29,8 @@ def litert(network: Any, part: Part) -> tuple[bytes, np.ndarray, float]:
         The file; its outputs, float32 (n, …); and the milliseconds that a record takes.
     """
     from ai_edge_litert.interpreter import Interpreter
+
+    from pipelines.core.training import device  # which needs what a logged model does not bring
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "network.tflite")

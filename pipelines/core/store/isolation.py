@@ -205,6 +205,10 @@ SCORING = ("contract", "data", "evaluation", "reading", "serving", "tasks", "tra
 """What of `core` decides about scores; figures, pages, commands and MLflow do not."""
 
 
+REVIEWING = ("baselines", "inspection", "report")
+"""Modules of a domain that do not decide about scores."""
+
+
 def package_files(pipeline: Pipeline) -> dict[str, Path]:
     """Every file of the code that a version of this pipeline carries, by its path inside the package root."""
     core, name = Path(__file__).parents[1], pipeline.module.replace(".", "/")
@@ -218,11 +222,12 @@ def package_files(pipeline: Pipeline) -> dict[str, Path]:
 
 
 def code_sha256(pipeline: Pipeline) -> str:
-    """Digest of the code that decides about the scores of a version: the domain but for its report, and SCORING."""
+    """Digest of the code that decides about the scores of a version: the domain but for REVIEWING, and SCORING."""
     digest, domain = hashlib.sha256(), pipeline.module.replace(".", "/") + "/"
     for name, path in sorted(package_files(pipeline).items()):
         core, _, inside = name.partition("pipelines/core/")
-        scores = name.startswith(domain) and name != f"{domain}report.py"
+        part = name.removeprefix(domain).partition("/")[0].removesuffix(".py")
+        scores = name.startswith(domain) and part not in REVIEWING
         if name.endswith(".py") and (scores or (not core and inside.split("/")[0] in SCORING)):
             digest.update(name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from pipelines.core.data import leakage
 from pipelines.core.data.arrays import Rows
 from pipelines.core.data.splits import Splits
 from pipelines.speech_commands import Settings, form
-from pipelines.speech_commands.copies import near_copies, tied
+from pipelines.speech_commands.inspection.copies import near_copies, tied
 from pipelines.speech_commands.listing import SILENCE
 
 if TYPE_CHECKING:

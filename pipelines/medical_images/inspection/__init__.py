@@ -18,8 +18,8 @@ from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits, codes_of
 from pipelines.core.evaluation.bootstrap import Interval, bootstrap
 from pipelines.core.evaluation.metrics import of_scores, roc_auc
-from pipelines.medical_images.copies import near_copies
 from pipelines.medical_images.decoding import FORM
+from pipelines.medical_images.inspection.copies import near_copies
 
 NAMED = 5  # ids in a sentence
 MOST_CONTRADICTIONS = 0.05  # share of images under two labels beyond which labels are no truth to learn or judge by

@@ -21,9 +21,9 @@ import pandas as pd
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.splits import Splits
-from pipelines.stocks import series as of
-from pipelines.stocks import twins
-from pipelines.stocks.series import Series
+from pipelines.stocks.inspection import series as of
+from pipelines.stocks.inspection import twins
+from pipelines.stocks.inspection.series import Series
 
 if TYPE_CHECKING:
     from pipelines.core.data.dataset import Dataset

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.ndimage import maximum_filter1d
 
 from pipelines.core.contract import InputError
-from pipelines.stocks.series import Series
+from pipelines.stocks.inspection.series import Series
 
 AROUND = 10
 """Days before and after a move that must be the largest of them for it to be looked up elsewhere."""

@@ -9,7 +9,7 @@ import pytest
 from pipelines.core.contract import InputError
 from pipelines.core.data import leakage
 from pipelines.core.data.splits import Splits
-from pipelines.fraud import Settings, checks, data
+from pipelines.fraud import Settings, data, inspection
 
 N = 8_000
 DAY = pd.Timedelta(days=1)
@@ -49,7 +49,7 @@ def inspected(path: Path | None, settings: Settings) -> Splits:
     splits = data.split(own, settings)
     facts = data.learn(own.take(splits.train), settings)
     splits = leakage.refuse_leaks(own, splits, data.CLASSES, facts.features, settings.allow_column)
-    return checks.inspect(own, splits, facts, settings)
+    return inspection.inspect(own, splits, facts, settings)
 
 
 def test_clean_payments_raise_no_alarm_and_lose_no_record(tmp_path):
