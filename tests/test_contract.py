@@ -34,6 +34,7 @@ from pipelines.core.training.trial import build
 
 PIPELINES = [*discover().values(), *discover("toys").values()]
 FILES = {"__init__.py", "data.py", "demo.py", "model.py", "report.py", "task.py"}
+COSTLY_ON_JAX = {"medical_images", "fraud"}
 OPTIONAL_FILES = {"baselines.py", "commands.py", "inspection.py", "sources.py"}
 ROWS = 3_000
 """The last training rows and the first of the other sides: enough to see shapes, and quick."""
@@ -243,7 +244,9 @@ def on_jax():
         yield process
 
 
-def test_a_network_answers_and_trains_on_jax_as_on_tensorflow(case, on_jax, tmp_path):
+def test_a_network_answers_and_trains_on_jax_as_on_tensorflow(case, on_jax, tmp_path, request):
+    if case.pipeline.name in COSTLY_ON_JAX and "slow" in request.config.option.markexpr:
+        pytest.skip("compiling it takes many seconds; runs with `make test-all`")
     few = case.test.take(np.arange(64)).x()
     case.network.save(tmp_path / "model.keras")
     np.savez(tmp_path / "inputs.npz", **few)

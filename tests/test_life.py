@@ -25,7 +25,6 @@ QUICK = {
 """Settings with which a network of the demo data is trained in a minute or so, and is better than a weak one."""
 WEAK = 0.02
 """Share of the training records that a weak network learns from."""
-SLOW = [pytest.param(name, marks=() if name == "fraud" else pytest.mark.slow) for name in QUICK]
 
 
 @pytest.fixture
@@ -77,7 +76,8 @@ def decision(name: str) -> tuple[str, str]:
     return latest.tags.get("verdict", latest.tags["decision"]), champion.number if champion else 0
 
 
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
 def test_from_a_weak_champion_to_a_rollback(name, settings, train, store, tmp_path, capsys, monkeypatch):
     # Gates and baselines have tests of their own: here versions are compared with one another.
     monkeypatch.setattr(promotion, "better_baseline", lambda outcome: None)

@@ -90,8 +90,16 @@ def outcome(tmp_path_factory):
         yield trial(PIPELINE, data, PIPELINE.data.split(data, settings), settings, device.setup(0), resamplings=20)
 
 
-def test_the_report_has_what_a_reviewer_looks_for(outcome):
-    items = contents(report.report(outcome))
+@pytest.fixture(scope="module")
+def reported(outcome):
+    """The items of the report, without the LiteRT file, which takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(litert, "available", lambda: False)
+        return [Item(*item) for item in report.report(outcome)]
+
+
+def test_the_report_has_what_a_reviewer_looks_for(outcome, reported):
+    items = contents(reported)
     assert {name for name, item in items.items() if isinstance(item, Figure)} == {
         "confusion", "accuracy in noise", "reliability", "spectrograms of the worst mistakes",
     }  # fmt: skip
@@ -113,12 +121,14 @@ def test_the_report_has_what_a_reviewer_looks_for(outcome):
     assert len(clip) == outcome.facts.samples
 
 
-def test_every_item_says_what_it_is_and_how_to_read_it(outcome):
-    assert without_words(report.report(outcome)) == []
+def test_every_item_says_what_it_is_and_how_to_read_it(outcome, reported):
+    assert without_words(reported) == []
+    if litert.available():
+        assert without_words(report._litert(outcome)) == []
 
 
-def test_the_verdict_begins_with_what_a_user_asks(outcome):
-    items, said = contents(report.report(outcome)), report.remarks(outcome)[0]
+def test_the_verdict_begins_with_what_a_user_asks(outcome, reported):
+    items, said = contents(reported), report.remarks(outcome)[0]
     right = outcome.resampled.values["network", "accuracy"]
     assert said.startswith(f"Of 100 clips {100 * right:.0f} are recognised (")
     assert f"of the worst speaker's {100 * items['accuracy_of_worst_speaker']:.0f}." in said
@@ -128,8 +138,8 @@ def test_the_verdict_begins_with_what_a_user_asks(outcome):
     assert "running speech" not in report.remarks(silent)[0]
 
 
-def test_the_sounds_of_the_worst_mistakes_can_be_played_on_the_page(outcome):
-    page = sections([Item(*item) for item in report.report(outcome)])
+def test_the_sounds_of_the_worst_mistakes_can_be_played_on_the_page(reported):
+    page = sections(reported)
     (sounds,) = [section for section in page if section.title == "Sounds of the worst mistakes"]
     assert len(sounds.items) == report.PLAYED
     assert all(", true: " in sound.caption for sound in sounds.items)
@@ -137,7 +147,8 @@ def test_the_sounds_of_the_worst_mistakes_can_be_played_on_the_page(outcome):
 
 
 @pytest.mark.parametrize(("examples", "sounds", "tables"), [("none", 0, False), ("ids", 0, True)])
-def test_recordings_are_stored_only_as_far_as_allowed(outcome, examples, sounds, tables):
+def test_recordings_are_stored_only_as_far_as_allowed(outcome, examples, sounds, tables, monkeypatch):
+    monkeypatch.setattr(litert, "available", lambda: False)
     items = contents(report.report(replace(outcome, settings=replace(outcome.settings, examples=examples))))
     assert sum(name.startswith("sounds/") for name in items) == sounds
     assert ("worst mistakes" in items) == tables

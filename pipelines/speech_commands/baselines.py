@@ -24,7 +24,7 @@ RATES = (0.1, 0.2)  # learning rates of the trees
 
 
 def baselines(facts: Facts, settings: Settings, train: Part, validation: Part) -> Iterator[tuple[str, Predict]]:
-    """Shares of the commands; logistic regression and boosted trees on summary statistics of the network's log-mel features.
+    """Shares of the commands; logistic regression and boosted trees on statistics of the network's log-mel features.
 
     The statistics are mean and deviation of each band, over the clip and over its halves. Hyperparameters are chosen on
     the validation clips.

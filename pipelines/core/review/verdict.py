@@ -14,6 +14,7 @@ from pipelines.core.evaluation import drift, promises
 from pipelines.core.reading.downloads import Origin
 from pipelines.core.report import captions, html
 from pipelines.core.report.items import Item
+from pipelines.core.report.names import minus
 from pipelines.core.report.sections import sections as as_sections
 from pipelines.core.review import gates
 from pipelines.core.review.compatibility import FEWEST, WARN, Drift
@@ -38,18 +39,18 @@ def verdict(
     """
     pipeline, splits = outcome.pipeline, outcome.splits
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in splits.left_out.items())
+    left_out = f" Excluded: {left_out}." if left_out else ""
     caution = f" {pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
     known = " ".join([*changed.sentences(), changed.warning]) if changed else ""
     comparison = str(decision.comparison) if decision.comparison else ""
     paragraphs = [
         f"{decision.reason} {decision.warning}".strip(),
+        f"**Predicted:** {pipeline.title}. Data: {origin.name}, {len(outcome.headline):,} test rows.{caution}",
         *pipeline.remarks(outcome),
         *(f"**Warning:** {warning}" for warning in [*splits.warnings, shift(outcome)] if warning),
         f"**Next:** {next_step(outcome, decision, version)}",
-        f"**{decision.kind.capitalize()}:** version {version.number} of `{version.name}`. {pipeline.title}. "
-        f"Data: {origin.name}.{caution}",
-        f"{len(outcome.headline):,} test rows, split {splits.rule}; 95 % intervals from {outcome.resampled.unit}. "
-        f"{earlier_evaluations(looks)}" + (f" Excluded: {left_out}." if left_out else ""),
+        f"{decision.kind.capitalize()}: version {version.number} of `{version.name}`. Split {splits.rule}; 95 % "
+        f"intervals from {outcome.resampled.unit}. {earlier_evaluations(looks)}{left_out}",
         comparison if comparison not in ("", decision.reason) else "",
         known.strip(),
         outcome.reused,
@@ -116,7 +117,9 @@ def checks(decision: Decision) -> list[Item]:
     """The gates and the promises as tables."""
     items = [Item("checks against baselines", gates.frame(decision.gates), captions.CHECKS)]
     if decision.promises:
-        items.append(Item("promises", promises.frame(decision.promises), captions.PROMISES))
+        table = promises.frame(decision.promises)
+        table["measured on test"] = table["measured on test"].map(minus)
+        items.append(Item("promises", table, captions.PROMISES))
     return items
 
 
