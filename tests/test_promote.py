@@ -256,6 +256,8 @@ def test_where_nothing_was_learnt_the_version_is_refused_and_no_trivial_baseline
     )
     assert decision.kind == "refused"
     assert decision.reason.startswith("Nothing was learnt:")
+    useless = judged(network=-ranking(1.0), trees=-ranking(4.0, 2), prevalence=np.zeros(ROWS))
+    assert promotion.decide(useless, NEW, None).reason.startswith("Nothing was learnt:"), "trees are no better either"
     reversed_ = judged(network=-ranking(1.0), trees=ranking(1e6, 2), prevalence=np.zeros(ROWS))
     assert "prevalence instead" not in promotion.decide(reversed_, NEW, None).reason
 

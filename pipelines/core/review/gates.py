@@ -113,12 +113,16 @@ def best_baseline(outcome: Outcome) -> str:
 def better_baseline(outcome: Outcome) -> tuple[str, Interval] | None:
     """The best of the baselines that are measurably better than the network, and by how much; None if none is.
 
-    Trivial baselines, those of gates that must be shown, are left out: nobody would use them. The level is BETTER
-    however strict the gates are and however often the test set was looked at, since a stricter one would favour the
-    network.
+    Trivial baselines, those of gates that must be shown, are left out, and so is what is no better than they are:
+    nobody would use them. The level is BETTER however strict the gates are and however often the test set was looked
+    at, since a stricter one would favour the network.
     """
     trivial = {gate.than for gate in outcome.pipeline.gates if gate.shown}
-    rivals = [name for name in outcome.baseline_names if name not in trivial]
+    rivals = [
+        name
+        for name in outcome.baseline_names
+        if name not in trivial and all(_ahead(outcome, name, than) > 0 for than in trivial)
+    ]
     behind = {name: deficit(outcome, name, BETTER) for name in rivals}
     better = [name for name, found in behind.items() if found.low > 0]
     best = max(better, key=lambda name: behind[name].value, default=None)
