@@ -185,7 +185,8 @@ FAULTS = (
     Fault("speakers s04 and S-004 on two sides", APART, "refused", SPEAKER,
           _moved(lambda name: f"S-{int(name[1:]):03d}")),
     Fault("speakers of one clip each", "a number of the recording is no speaker", "warned",
-          r"speaker.*\b(one|each|single)|no speaker is known", _each(lambda clip, number: replace(clip, speaker=f"r{number}"))),
+          r"speaker.*\b(one|each|single)|no speaker is known",
+          _each(lambda clip, number: replace(clip, speaker=f"r{number}"))),
     Fault("no speaker known", "intervals by clip are too narrow where voices recur", "warned", SPEAKER,
           _each(lambda clip, number: replace(clip, speaker=""))),
     Fault("recordings of one word are shorter", SHORTCUT, "warned", r"duration|length|second|form\b", _of_a_word(
