@@ -37,10 +37,13 @@ class Metric:
     implausible: float | None = None
     """From this value on a result is better than the field would believe: rather a leak than a good model."""
 
+    title: str = ""
+    """What sentences call it; by default the name."""
+
     @property
     def words(self) -> str:
         """The name in words."""
-        return self.name.replace("_", " ")
+        return self.title or self.name.replace("_", " ")
 
 
 @dataclass(frozen=True)
