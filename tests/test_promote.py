@@ -234,7 +234,7 @@ def test_a_network_that_a_baseline_beats_is_no_champion_and_the_baseline_is_name
     decision = promotion.decide(worse, NEW, None)
     assert decision.kind != "champion"
     assert decision.better_baseline == "trees"
-    assert decision.reason.startswith("Use trees instead of the network: its roc auc is better by 0.")
+    assert decision.reason.startswith("Use trees instead of the network: its roc auc is higher by 0.")
     better = judged(network=ranking(0.8, 2), trees=ranking(1.2), prevalence=np.zeros(ROWS))
     assert promotion.decide(better, NEW, None).kind == "champion"
     assert promotion.decide(better, NEW, None).reason.startswith("Use the network:")

@@ -115,9 +115,10 @@ def _look_for_a_leak(outcome: Outcome, model: str, evidence: Sequence[str]) -> s
 def _use_instead(outcome: Outcome, best: str, behind: object) -> str:
     headline = outcome.pipeline.headline
     own, other = (outcome.resampled.interval(model, headline.name).rounded()[0] for model in (NETWORK, best))
+    way = "higher" if headline.higher else "lower"
     return (
-        f"Use {best.replace('_', ' ')} instead of the network: its {headline.words} is better by {behind} ({other} "
-        f"against {own})."
+        f"Use {best.replace('_', ' ')} instead of the network: its {headline.words} is {way} by {behind} ({other} "
+        f"against {own}; {way} is better)."
     )
 
 

@@ -23,6 +23,12 @@ from pipelines.core.store import registry
 from pipelines.core.training.batches import predict
 from pipelines.core.training.trial import NETWORK, Outcome
 
+KINDS = {
+    "champion": "Champion, the version in use",
+    "challenger": "Challenger, a version that is kept but not in use",
+    "refused": "Refused, a version that is kept but should not be used",
+}
+
 
 def flags(settings: Settings) -> dict[str, Any]:
     """The settings under the names of their flags."""
@@ -49,7 +55,7 @@ def verdict(
         *pipeline.remarks(outcome),
         *(f"**Warning:** {warning}" for warning in [*splits.warnings, shift(outcome)] if warning),
         f"**Next:** {next_step(outcome, decision, version)}",
-        f"{decision.kind.capitalize()}: version {version.number} of `{version.name}`. Split {splits.rule}; 95 % "
+        f"{KINDS[decision.kind]}: version {version.number} of `{version.name}`. Split {splits.rule}; 95 % "
         f"intervals from {outcome.resampled.unit}. {earlier_evaluations(looks)}{left_out}",
         comparison if comparison not in ("", decision.reason) else "",
         known.strip(),
@@ -87,6 +93,12 @@ def next_step(outcome: Outcome, decision: Decision, version: registry.Version) -
     own = f' --name "{version.name}"' if version.name != name else ""
     if decision.kind == "champion":
         return f"score new data with `make predict NAME={name} DATA=FILE ARGS='--out decisions.csv{own}'`."
+    if decision.better_baseline:
+        place = outcome.pipeline.module.replace(".", "/")
+        return (
+            f"take {decision.better_baseline} from the baselines in `{place}/`, or train the network on more data; to "
+            f"use it all the same, by your own decision: `{registry.promotion_command(version, name)}`."
+        )
     if decision.kind == "challenger":
         promote = registry.promotion_command(version, name)
         return f"read the checks below; to use this version all the same, by your own decision: `{promote}`."
