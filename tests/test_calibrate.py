@@ -157,12 +157,11 @@ def test_the_cost_curve_done_by_hand():
 
 
 def test_an_offset_is_learnt_only_where_records_support_it():
-    """Calibrated scores of a few hundred records stay as they are; a shift of all log-odds is repaired."""
+    """Calibrated scores of a few hundred records need none; a shift of all log-odds is repaired."""
     rng = np.random.default_rng(0)
     scores = expit(rng.normal(0, 3, 300))
     labels = (rng.random(300) < scores).astype(int)
-    assert calibration.helpful_parameters(scores, labels, np.ones(300)) == 0
-    shifted = expit(logit(scores) + 3)
-    assert calibration.helpful_parameters(shifted, labels, np.ones(300)) == 2
-    sharp = expit(4 * logit(scores))
-    assert calibration.helpful_parameters(sharp, labels, np.ones(300)) == 1
+    for shown, helps in ((scores, False), (expit(logit(scores) + 3), True), (expit(4 * logit(scores)), False)):
+        assert calibration.offset_helps(shown, labels, np.ones(300)) == helps
+        learnt = calibration.learn(shown, labels, np.ones(300))
+        assert (learnt.offset != 0) == helps
