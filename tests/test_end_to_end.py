@@ -59,7 +59,7 @@ def runs(folder: Path) -> list[tuple[str, str]]:
 def payments() -> pd.DataFrame:
     """The first payments of some of the demo's customers: few, but with all that a table of payments has."""
     table = demo.make(0)
-    some = table["customer"].isin([f"C{number:04d}" for number in range(50)])
+    some = table["customer"].isin([f"C{number:04d}" for number in range(100)])
     return table[some].reset_index(drop=True)
 
 

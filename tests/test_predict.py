@@ -186,6 +186,7 @@ def test_what_is_interrupted_leaves_the_file_of_before(project, monkeypatch):
     assert ((project / "kept.csv").read_bytes(), set(project.iterdir())) == before
 
 
+@pytest.mark.slow
 def test_a_version_is_run_with_the_code_that_it_carries(project, monkeypatch):
     predict.predict(PIPELINE, data="new.csv", out="here.parquet")
     monkeypatch.setattr(isolation, "code_sha256", lambda pipeline: "of another day")

@@ -62,7 +62,7 @@ def _logistic_regression(facts: Facts, sample: Part, weights: np.ndarray) -> Pre
     ]
     encoder = ColumnTransformer(columns[: 1 + bool(facts.categorical)])
     model = make_pipeline(encoder, LogisticRegression(max_iter=300))
-    model.fit(_flat(sample), sample.labels, logisticregression__sample_weight=weights)
+    model.fit(_fitted_to(sample), sample.labels, logisticregression__sample_weight=weights)
     return lambda part: model.predict_proba(_flat(part))[:, 1]
 
 
@@ -89,10 +89,15 @@ def _trees(facts: Facts, settings: Settings, sample: Part, weights: np.ndarray, 
         }
     # Even weights are left out: given any, scikit-learn takes twice as long.
     uneven = weights if np.ptp(weights) > 0 else None
-    columns = _flat(sample, events)
-    columns[:, np.isnan(columns).all(axis=0)] = 0  # scikit-learn cannot bin a column without a number
-    model.fit(columns, sample.labels, sample_weight=uneven, **judged)
+    model.fit(_fitted_to(sample, events), sample.labels, sample_weight=uneven, **judged)
     return lambda part: model.predict_proba(_flat(part, events))[:, 1]
+
+
+def _fitted_to(part: Part, events: Sequence[str] = ()) -> np.ndarray:
+    """What `_flat` gives, with 0 in columns without a number, which scikit-learn can neither bin nor scale."""
+    columns = _flat(part, events)
+    columns[:, np.isnan(columns).all(axis=0)] = 0
+    return columns
 
 
 def _flat(part: Part, events: Sequence[str] = ()) -> np.ndarray:
