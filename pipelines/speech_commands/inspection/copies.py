@@ -2,11 +2,13 @@
 
 The power spectrum of a clip does not depend on where in it the word is, so that clips with similar ones are candidates.
 Two of them are copies if their waves, whitened in part, correlate at some shift. Waves tell a copy from another take by
-the same voice better than spectrograms do. Measured on the Arabic commands and the spoken digits: other pairs at most
-.76 and .82; of 20 kinds of planted copies of the Arabic commands (other levels, clipped, FLAC, Ogg Vorbis, Opus, mu-law,
-resampled to 8 or 11 kHz, trimmed to the word, padded, noise 20 dB below) 18 were found in 100 of 100 cases, noise 10 dB
-below in 74, quiet clips in 8 bits in 92. Log-mel frames reached .99 for other pairs and fell to .95 for copies. The demo
-raises no alarm. Copies at another speed or pitch are not found, nor those that lost a large part of the word.
+the same voice better than spectrograms do.
+
+Measured on the Arabic commands and the spoken digits: other pairs reach at most .76 and .82. Of 20 kinds of planted
+copies of the Arabic commands (other levels, clipped, FLAC, Ogg Vorbis, Opus, mu-law, resampled to 8 or 11 kHz, trimmed
+to the word, padded, noise 20 dB below) 18 were found in 100 of 100 cases, noise 10 dB below in 74, quiet clips in 8
+bits in 92. Log-mel frames reached .99 for other pairs and fell to .95 for copies. The demo raises no alarm. Copies at
+another speed or pitch are not found, nor those that lost a large part of the word.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from pipelines.core.data.arrays import Rows
 
-CORRELATION = 0.85  # of the waves, from which on two clips are copies: between .82 of other takes and what copies reach, see above
+CORRELATION = 0.85  # of the waves, from which on two clips are copies; other takes reach .82
 SIMILARITY = 0.8  # cosine of the descriptors, below which a pair is no candidate; of copies .88 and more
 NEAREST = 3  # candidates of a clip; the copy was among the nearest two in 99 of 100 cases
 BAND = (100.0, 3_400.0)  # Hz, what a recording at 8 kHz holds, without offset and hum
