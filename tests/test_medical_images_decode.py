@@ -11,7 +11,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydicom import uid
@@ -20,10 +20,9 @@ from pydicom.encaps import encapsulate
 
 from pipelines.core.contract import InputError
 from pipelines.core.reading.media_cache import BadFile
-from pipelines.medical_images import decoding, images, report
+from pipelines.medical_images import decoding, images
 from pipelines.medical_images.decoding import decode
 from pipelines.medical_images.images import digest, fitted, load
-from pipelines.medical_images.report import near_duplicates
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (7, 5), np.uint8)
@@ -593,45 +592,6 @@ def test_digests_tell_pixels_and_shapes_apart():
     changed[3, 2, 1] ^= 1
     shapes = [np.zeros(shape, np.uint8) for shape in ((2, 3, 1), (3, 2, 1), (1, 2, 3))]
     assert len({digest(image) for image in (COLOUR, changed, *shapes)}) == 5
-
-
-def scene(seed) -> np.ndarray:
-    """A random landscape, 160 × 120, from 30 to 225."""
-    noise = np.random.default_rng(seed).integers(30, 226, (7, 9), np.uint8)
-    return np.asarray(Image.fromarray(noise).resize((160, 120), Image.Resampling.BILINEAR))[..., None]
-
-
-def test_near_duplicates_are_found_and_others_are_not():
-    originals = [scene(seed) for seed in range(40)]
-    scaled = np.asarray(Image.fromarray(originals[3][..., 0]).resize((333, 250)))[..., None]
-    brighter = (originals[5] * 0.8 + 45).astype(np.uint8)
-    squeezed = decode(encoded(originals[8][..., 0], "JPEG", quality=30))
-    thumbnails = np.stack([fitted(image, 64, 1) for image in (*originals, scaled, brighter, squeezed)])
-    pairs = near_duplicates(thumbnails, 4)
-    assert pairs.dtype == np.int64
-    assert {tuple(pair) for pair in pairs} == {(3, 40), (5, 41), (8, 42)}
-
-
-def test_images_without_contrast_are_no_duplicates():
-    rng = np.random.default_rng(0)
-    flat = rng.integers(100, 103, (6, 32, 32, 3), np.uint8)
-    flat[1:] = flat[0]
-    pairs = near_duplicates(np.concatenate([flat, np.repeat(fitted(scene(1), 32, 3)[None], 2, axis=0)]), 0)
-    np.testing.assert_array_equal(pairs, [[6, 7]])
-    assert near_duplicates(flat, 64).shape == (0, 2)
-
-
-@given(
-    hashes=st.lists(st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 255)), max_size=30),
-    most=st.integers(0, 64),
-    block=st.integers(1, 9),
-)
-@example(hashes=[0, 2**64 - 1, 0], most=0, block=1)
-def test_close_hashes_are_those_that_a_loop_over_all_pairs_finds(hashes, most, block):
-    with mock.patch.object(report, "BLOCK", block):
-        found = report._close(np.array(hashes, np.uint64), most)
-    pairs = [(i, j) for j in range(len(hashes)) for i in range(j) if (hashes[i] ^ hashes[j]).bit_count() <= most]
-    assert sorted(map(tuple, found.tolist())) == sorted(pairs)
 
 
 # Files

@@ -206,19 +206,6 @@ def test_the_mean_image_of_a_class_shows_no_single_one(outcome):
     assert report._mean_image(few, 1) is None
 
 
-def test_near_duplicates_are_told_where_they_are_on_two_sides(outcome):
-    train, test = outcome.splits.train[:2], outcome.splits.test[:1]
-    pixels = outcome.parts["test"].inputs["image"].copy()
-    pixels[[train[0], test[0]]] = pixels[train[1]]
-    pixels[test[0], :1, :1] ^= 1  # no longer equal to the byte
-    test_part = replace(outcome.parts["test"], encoded=Encoded({"image": pixels}))
-    pairs = report._duplicates_across_sides(replace(outcome, parts=outcome.parts | {"test": test_part}))
-    ids = outcome.parts["test"].records["id"].to_numpy()
-    found = {(row["image"], row["side"], row["looks like"], row["of"]) for _, row in pairs.iterrows()}
-    assert found >= {(ids[one], "train", ids[test[0]], "test") for one in train}
-    assert (pairs["side"] != pairs["of"]).all(), "two alike on one side are no fault"
-
-
 @pytest.mark.parametrize(
     ("examples", "pictures", "tables"), [("none", False, False), ("ids", False, True), ("full", True, True)]
 )

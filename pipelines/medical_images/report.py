@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import logit
 
-from pipelines.core.data.arrays import Gathered, Part, Rows
+from pipelines.core.data.arrays import Part
 from pipelines.core.report import captions, class_figures, figures, media_figures
 from pipelines.core.report.items import Item
 from pipelines.core.tasks.classification import distribution
@@ -23,12 +23,8 @@ __all__ = ["baselines", "remarks", "report"]
 
 SHOWN = 5  # images in each row of the figure of image regions
 LOCATED = 30  # images with a known lesion whose maps are measured
-NEAR = 2  # bits of 64 in which the hashes of near duplicates differ, at most; distances are even
-LISTED = 50  # pairs of near duplicates
-LEAST_CONTRAST = 2.0  # standard deviation, in grey levels, below which an image shows nothing to compare
 AVERAGED = 500  # training images of a class in its mean image, at most
 FEWEST = 10  # and at least: a mean of fewer would show them
-BLOCK = 256  # rows handled at once; the comparisons of 256 × 256 hashes stay in the cache of a core
 
 CLASSES = captions.CLASSES + (
     " A prediction set holds the classes that cannot be excluded: its coverage is how often the true one is in it."
@@ -42,10 +38,6 @@ REGIONS = (
     "outlines on borders, text or labels mean that the network has learnt a shortcut."
 )
 BENEATH = " As single images may not be shown, the mean training image of the decided class is beneath."
-DUPLICATES = (
-    "Images on different sides of the split that look alike. If they show the same patient or thing, the figures are "
-    "too good: name the groups and train again."
-)
 
 
 def remarks(outcome: Outcome) -> list[str]:
@@ -134,10 +126,6 @@ def _examples(outcome: Outcome, probability: np.ndarray) -> Iterator[Item]:
         yield Item(
             "worst mistakes", class_figures.mistakes(part, probability, outcome.facts.classes), captions.MISTAKES
         )
-    pairs = _duplicates_across_sides(outcome)
-    yield Item("near_duplicates_across_sides", len(pairs), "pairs of images that look alike on two sides of the split")
-    if len(pairs) and shown != "none":
-        yield Item("near duplicates across sides", pairs.head(LISTED), DUPLICATES)
 
 
 def _by_class(labels: np.ndarray, probability: np.ndarray, inside: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
@@ -162,59 +150,6 @@ def _risk_coverage(probability: np.ndarray, labels: np.ndarray) -> Any:
     curve = pd.DataFrame({"network": np.cumsum(wrong) / decided}, index=pd.Index(decided / len(wrong)))
     curve.index.name = "share of cases decided, most confident first; the others are referred"
     return figures.lines(curve, "Errors among the decided cases", "share of errors")
-
-
-# ---------------------------------------------------------------------------------------------------- near duplicates
-
-
-def _duplicates_across_sides(outcome: Outcome) -> pd.DataFrame:
-    """Near duplicates on different sides: (image, side, looks like, of)."""
-    rows = np.concatenate(list(outcome.splits.sides().values()))
-    sides = np.repeat(list(outcome.splits.sides()), [len(side) for side in outcome.splits.sides().values()])
-    pairs = near_duplicates(Gathered([outcome.parts["test"].inputs["image"]], rows), NEAR)
-    pairs = pairs[sides[pairs[:, 0]] != sides[pairs[:, 1]]]
-    ids = outcome.data.records["id"].to_numpy()[rows]
-    columns = {"image": ids[pairs[:, 0]], "side": sides[pairs[:, 0]]}
-    return pd.DataFrame(columns | {"looks like": ids[pairs[:, 1]], "of": sides[pairs[:, 1]]})
-
-
-def near_duplicates(thumbnails: Rows, most_distance: int) -> np.ndarray:
-    """Pairs (i, j), i < j, of images whose perceptual hashes differ in at most so many bits: int64, shape (pairs, 2).
-
-    The hash is pHash (C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010): which of
-    64 low frequencies of the cosine transform are above their median. It survives scaling, brightness and compression,
-    not turning or cropping. Half of its bits are set, so that distances are even. Images of almost a single shade are
-    in no pair, since their hashes are noise. `thumbnails` is uint8, shape (n, size, size, channels).
-
-    Every hash is compared with every other, some 20 seconds for 100,000. An index over parts of the hashes would spare
-    most comparisons of random images, but images of one kind share their parts.
-    """
-    count = thumbnails.shape[0]
-    parts = [_hashes(thumbnails[np.arange(start, min(start + BLOCK, count))]) for start in range(0, count, BLOCK)]
-    hashes, contrasts = (np.concatenate(part) for part in zip(*parts, strict=True))
-    rows = np.flatnonzero(contrasts >= LEAST_CONTRAST)
-    return rows[_close(hashes[rows], most_distance)]
-
-
-def _hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Perceptual hash, uint64, and standard deviation, in grey levels, of each image; both of shape (n,)."""
-    grey = thumbnails.mean(axis=3, dtype=np.float32)
-    places = (np.arange(grey.shape[1]) + 0.5) / grey.shape[1]
-    waves = np.cos(np.pi * np.arange(1, 9)[:, None] * places).astype(np.float32)
-    strengths = (waves @ grey @ waves.T).reshape(-1, 64)
-    bits = strengths > np.median(strengths, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64)[:, 0], grey.std(axis=(1, 2))
-
-
-def _close(hashes: np.ndarray, most_distance: int) -> np.ndarray:
-    """Pairs (i, j), i < j, of hashes that differ in at most so many bits: int64, shape (pairs, 2)."""
-    near = [np.empty((0, 2), np.int64)]
-    for top in range(0, len(hashes), BLOCK):
-        for left in range(top, len(hashes), BLOCK):
-            distances = np.bitwise_count(hashes[top : top + BLOCK, None] ^ hashes[left : left + BLOCK])
-            near.append(np.argwhere(distances <= most_distance) + np.array([top, left]))
-    pairs = np.concatenate(near)
-    return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
 # ------------------------------------------------------------------------------------------------------ image regions
