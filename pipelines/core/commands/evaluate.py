@@ -75,9 +75,8 @@ def evaluate(pipeline: Pipeline, *, data: str, history: str = "", version: str =
             outcome = score_version(pipeline, every, splits, settings, machine, model, scorer)
         with step("record", run_id):
             title, description = _record(outcome, model, origin, looks, run_id)
-    console = Console()
-    console.print(f"\n[bold]{title}[/bold]\n" + "\n".join(description), highlight=False)
-    console.print(tracking.report_at(run_id), soft_wrap=True, highlight=False)
+    lines = ["", title, *(paragraph.replace("**", "") for paragraph in description), tracking.report_at(run_id)]
+    Console().print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _record(
@@ -179,12 +178,12 @@ def _description(outcome: Outcome, version: registry.Version, origin: Origin, lo
     from pipelines.core.review import verdict
     from pipelines.core.training.trial import NETWORK
 
-    headline = outcome.pipeline.headline.name
+    headline = outcome.pipeline.headline
     left_out = "".join(f" Excluded: {count:,} {reason}." for reason, count in outcome.splits.left_out.items())
     caution = f" {outcome.pipeline.demos[origin.name]}" if origin.kind == "demo" else ""
     return [
-        f"**Version {version.number} of {version.name}, scored without training.** {headline}: "
-        f"{outcome.resampled.interval(NETWORK, headline)} on {len(outcome.headline):,} rows; 95 % interval from"
+        f"**Version {version.number} of {version.name}, scored without training.** {headline.words}: "
+        f"{outcome.resampled.interval(NETWORK, headline.name)} on {len(outcome.headline):,} rows; 95 % interval from"
         f" {outcome.resampled.unit}.",
         f"Data: {origin.name}.{caution}{left_out} {verdict.earlier_evaluations(looks)}",
     ]
