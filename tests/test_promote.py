@@ -17,7 +17,7 @@ from pipelines.core.evaluation.bootstrap import Interval, bootstrap
 from pipelines.core.evaluation.metrics import of_scores, roc_auc
 from pipelines.core.evaluation.promises import Promise
 from pipelines.core.review import comparison, gates, promotion
-from pipelines.core.store import isolation, manifest, registry
+from pipelines.core.store import isolation, manifest, registry, tracking
 from pipelines.core.training.scoring import Scored
 from tests.builders import dataset, part
 
@@ -29,6 +29,12 @@ ROWS = 1000
 
 def measured(label: np.ndarray, scores: np.ndarray) -> Scored:
     return Scored({"label": label, "score": scores}, scores)
+
+
+@pytest.fixture(autouse=True)
+def no_store(monkeypatch):
+    """No run is looked up: MLflow would make a store in the working directory."""
+    monkeypatch.setattr(tracking, "holds", lambda run_id: False)
 
 
 @pytest.fixture
