@@ -138,6 +138,7 @@ def test_a_version_that_keeps_measures_alone_is_compared_by_these(scored, monkey
 def test_a_version_of_an_earlier_release_is_not_comparable_and_the_reason_is_a_sentence(scored, monkeypatch):
     """Its manifest says nothing of the columns by which records are recognised."""
     monkeypatch.undo()
+    monkeypatch.setattr(tracking, "holds", lambda run_id: False)
     monkeypatch.setattr(manifest, "_fetched", lambda run_id: ({"test": {}}, pd.DataFrame()))
     decision = promotion.decide(scored[0], NEW, CHAMPION)
     assert (decision.kind, decision.comparison.verdict) == ("challenger", "not comparable")
