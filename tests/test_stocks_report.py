@@ -203,9 +203,9 @@ def test_the_verdict_begins_with_how_much_better_than_har(planted):
 
 def test_gates_name_the_level_of_their_intervals(planted):
     shown, other = gates.gates(planted)
-    assert "] at 99 %" in str(shown)
+    assert f"] at {100 * gates.SHOWN:.4g} %" in str(shown)
     assert "] at 98 %" in str(other)
-    assert [lead.level for lead in gates.frame([shown, other])["network ahead by"]] == [0.99, 0.98]
+    assert [lead.level for lead in gates.frame([shown, other])["network ahead by"]] == [gates.SHOWN, 0.98]
     assert "at" not in str(planted.resampled.interval("network", "qlike_ratio_har_1d"))
 
 

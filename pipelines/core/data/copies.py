@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from pipelines.core.contract import InputError
 from pipelines.core.data.identity import cell_hashes
@@ -17,7 +19,20 @@ from pipelines.core.data.splits import Splits, joined
 
 RARE = 0.001
 """Share of the records, up to which a value says little of the others that have it."""
-LEAST_CONFLICTS = 0.1  # share of the records from which labels that contradict one another are refused
+MOST_CONFLICTS = 0.1  # share of the records from which labels that contradict one another are refused
+
+
+def linked(identity: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Codes of records, int64 (n,), equal for those of one identity and those that pairs link, perhaps through others.
+
+    Args:
+        identity: uint64 (n,), see `Dataset.identity`.
+        pairs: int64 (p, 2), positions of near copies.
+    """
+    exact = np.unique(identity, return_inverse=True)[1]
+    ends = exact[pairs]
+    links = coo_matrix((np.ones(len(pairs), bool), (ends[:, 0], ends[:, 1])), shape=(len(exact), len(exact)))
+    return connected_components(links, directed=False)[1][exact].astype(np.int64)
 
 
 def drop_earlier(splits: Splits, codes: np.ndarray, kind: str) -> Splits:
@@ -66,7 +81,15 @@ def distinctive(records: pd.DataFrame, columns: Sequence[str], codes: np.ndarray
     return rare >= least
 
 
-def conflicts(records: pd.DataFrame, rows: np.ndarray, codes: np.ndarray, copied: np.ndarray) -> tuple[str, ...]:
+def conflicts(
+    records: pd.DataFrame,
+    rows: np.ndarray,
+    codes: np.ndarray,
+    copied: np.ndarray,
+    classes: Sequence[str] = (),
+    kind: str = "equal to another in all but their label",
+    most: float = MOST_CONFLICTS,
+) -> tuple[str, ...]:
     """A warning of copies whose labels contradict one another, if there are any.
 
     Args:
@@ -74,25 +97,23 @@ def conflicts(records: pd.DataFrame, rows: np.ndarray, codes: np.ndarray, copied
         rows: int64 positions of the labelled records.
         codes: (n,), equal for copies.
         copied: which records are copies beyond doubt, bool (n,).
+        classes: names by code, to be given with the examples.
+        kind: what such records are, in the sentence.
+        most: share of the records from which on they are refused.
 
     Raises:
         InputError: if a large share of the records are.
     """
-    rows = rows[copied[rows]]
-    if not len(rows):
+    table = records.iloc[rows[copied[rows]]][["id", "label"]].assign(code=codes[rows[copied[rows]]])
+    table = table[table.groupby("code")["label"].transform("nunique") > 1]
+    if table.empty:
         return ()
-    table = pd.DataFrame({"code": codes[rows], "label": records["label"].to_numpy()[rows], "row": rows})
-    spread = table.groupby("code")["label"].agg(["min", "max"])
-    disagree = spread.index[spread["min"] != spread["max"]]
-    if not len(disagree):
-        return ()
-    contradicting = table[table["code"].isin(disagree)]
-    example = contradicting["row"][contradicting["code"] == contradicting["code"].iloc[0]].to_numpy()
-    names = " and ".join(str(name) for name in records["id"].iloc[example[:2]])
+    one, other = table[table["code"] == table["code"].iloc[0]].drop_duplicates("label").head(2).itertuples()
+    names = " and ".join(f"{row.id} ({classes[row.label]})" if classes else str(row.id) for row in (one, other))
     what = (
-        f"{len(contradicting):,} records are equal to another in all but their label, such as {names} "
-        f"({len(disagree):,} contradictions): find out which label is right, and correct or drop the others"
+        f"{len(table):,} records are {kind}, such as {names} ({table['code'].nunique():,} contradictions): find out "
+        "which label is right, and correct or drop the others"
     )
-    if len(contradicting) >= LEAST_CONFLICTS * len(records):
+    if len(table) >= most * len(records):
         raise InputError(f"Labels contradict one another: {what}.")
     return (f"{what}.",)

@@ -65,6 +65,13 @@ def refuse_leaks(
     return replace(splits, warnings=warnings)
 
 
+def refuse_thin(data: Dataset[Any], splits: Splits, classes: Sequence[str]) -> None:
+    """Raise InputError for an empty side, and for a side or a half of validation that lacks a class."""
+    _refuse_thin_sides(data.records, splits, classes)
+    if classes:
+        _refuse_thin_halves(data, splits, classes)
+
+
 def _refuse_thin_sides(records: pd.DataFrame, splits: Splits, classes: Sequence[str]) -> None:
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in splits.left_out.items()) or "nothing"
     for side, rows in splits.sides().items():

@@ -7,22 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pipelines.core.contract import InputError
-from pipelines.core.data import leakage
+from pipelines.core.data import copies, leakage
 from pipelines.core.data.arrays import Gathered, Rows
 from pipelines.core.data.dataset import Dataset
 from pipelines.core.data.splits import Splits, codes_of
 from pipelines.core.evaluation.bootstrap import Interval, bootstrap
 from pipelines.core.evaluation.metrics import of_scores, roc_auc
 from pipelines.medical_images.decoding import FORM
-from pipelines.medical_images.inspection.copies import near_copies
+from pipelines.medical_images.inspection.near_copies import near_copies
 
-NAMED = 5  # ids in a sentence
-MOST_CONTRADICTIONS = 0.05  # share of images under two labels beyond which labels are no truth to learn or judge by
+NEAR_CONFLICT = "near copies of one another under two labels"
+MOST_CONFLICTS = 0.05  # share of images under two labels from which on labels are no truth to learn or judge by
 FORM_WARNS, FORM_REFUSES, BORDER_WARNS = 0.75, 0.98, 0.97  # AUC; for a warning the interval must be above
 """On PneumoniaMNIST, which is clean, the outermost pixels alone have an AUC of .931 [.906, .951]; on the demo .50."""
 FEWEST = 5  # validation images of a class, below which an AUC says nothing
@@ -40,16 +39,20 @@ def inspect(data: Dataset[Any], splits: Splits, pixels: Rows, settings: Any) -> 
     Raises:
         InputError: if many images have two labels, or the files' form separates the classes.
     """
-    rows = np.sort(np.concatenate(list(splits.sides().values())))
-    copies, near = _copies(data, rows, pixels)
-    warnings = [*splits.warnings, *_contradictions(data, rows, copies)]
-    splits, dropped = _drop_copies(splits, copies)
-    if dropped:
-        splits = leakage.refuse_leaks(data, splits, data.about.classes)
-    if near:
+    rows, classes = np.sort(np.concatenate(list(splits.sides().values()))), data.about.classes
+    pairs = _near_pairs(data, rows, pixels)
+    codes = copies.linked(data.identity, pairs)
+    once = ~pd.Series(data.identity).duplicated(keep=False).to_numpy()  # core has seen those of equal ones
+    contradictions = copies.conflicts(data.records, rows, codes, once, classes, NEAR_CONFLICT, MOST_CONFLICTS)
+    warnings = [*splits.warnings, *contradictions]
+    kept = copies.drop_earlier(splits, codes, "that are near copies of")
+    dropped = len(splits.train) + len(splits.validation) - len(kept.train) - len(kept.validation)
+    splits = kept
+    leakage.refuse_thin(data, splits, classes)
+    if len(pairs):
         warnings.append(
-            f"{near:,} pairs of images are near copies (shifted, mirrored, resized or saved again): {dropped:,} images "
-            "that copy one of a later side are left out, copies in test are resampled together."
+            f"{len(pairs):,} pairs of images are near copies (shifted, mirrored, resized or saved again): {dropped:,} "
+            "images that copy one of a later side are left out, copies in test are resampled together."
         )
     if "group" not in data:
         warnings.append(
@@ -58,14 +61,14 @@ def inspect(data: Dataset[Any], splits: Splits, pixels: Rows, settings: Any) -> 
             "'group' of a table names it."
         )
     warnings += _shortcuts(data, splits, pixels, settings.allow_column)
-    return replace(splits, copies=copies, warnings=tuple(warnings))
+    return replace(splits, warnings=tuple(warnings))
 
 
 # ------------------------------------------------------------------------------------------------------------- copies
 
 
-def _copies(data: Dataset[Any], rows: np.ndarray, pixels: Rows) -> tuple[np.ndarray, int]:
-    """Codes equal for copies, int64 (n,), and the number of pairs of near ones in different groups.
+def _near_pairs(data: Dataset[Any], rows: np.ndarray, pixels: Rows) -> np.ndarray:
+    """Pairs of positions of near copies, int64 (p, 2), but for those within a group and class.
 
     Views of one patient can be as close as copies; they are on one side and resampled together anyway.
     """
@@ -76,47 +79,7 @@ def _copies(data: Dataset[Any], rows: np.ndarray, pixels: Rows) -> tuple[np.ndar
         group, label = codes_of(data.records["group"]), data.records["label"].to_numpy()
         one, other = pairs.T
         pairs = pairs[(group[one] != group[other]) | (label[one] != label[other])]
-    exact, count = np.unique(data.identity, return_inverse=True)[1], len(data)
-    links = coo_matrix((np.ones(len(pairs)), (exact[pairs[:, 0]], exact[pairs[:, 1]])), shape=(count, count))
-    return connected_components(links, directed=False)[1][exact].astype(np.int64), len(pairs)
-
-
-def _drop_copies(splits: Splits, copies: np.ndarray) -> tuple[Splits, int]:
-    kept, left_out, dropped = splits.sides(), dict(splits.left_out), 0
-    for side, later in (("validation", ["test"]), ("train", ["validation", "test"])):
-        others = np.concatenate([kept[name] for name in later])
-        twins = np.isin(copies[kept[side]], copies[others])
-        if twins.any():
-            left_out[f"{side} images that are near copies of one of {' or '.join(later)}"] = int(twins.sum())
-        kept[side], dropped = kept[side][~twins], dropped + int(twins.sum())
-    return replace(splits.with_sides(kept), left_out=left_out), dropped
-
-
-def _contradictions(data: Dataset[Any], rows: np.ndarray, copies: np.ndarray) -> list[str]:
-    """A warning that names images which, or whose copies, have two labels."""
-    labels, ids = data.records["label"].to_numpy(), data.records["id"].to_numpy()
-    codes = np.unique(copies[rows], return_inverse=True)[1]
-    least, most = np.full(codes.max() + 1, labels.max()), np.zeros(codes.max() + 1, np.int64)
-    np.minimum.at(least, codes, labels[rows])
-    np.maximum.at(most, codes, labels[rows])
-    found = codes[least[codes] < most[codes]]
-    both = found[np.sort(np.unique(found, return_index=True)[1])]  # in the order of the records
-    if not len(both):
-        return []
-    of_both = rows[np.isin(codes, both)]
-    names = []
-    for code in both[:NAMED]:
-        same = rows[codes == code]
-        pair = [same[labels[same] == label][0] for label in (least[code], most[code])]
-        names.append(" and ".join(f"{ids[row]} ({data.about.classes[labels[row]]})" for row in pair))
-    sentence = f"{len(of_both):,} images are under two labels, equal or as near copies: {'; '.join(names)}"
-    sentence += f" and {len(both) - NAMED:,} more." if len(both) > NAMED else "."
-    if len(of_both) > MOST_CONTRADICTIONS * len(rows):
-        raise InputError(
-            f"{sentence} Expected at most {100 * MOST_CONTRADICTIONS:g} % of the {len(rows):,} images: keep each under "
-            "its right label alone."
-        )
-    return [f"{sentence} Keep each under its right label alone."]
+    return pairs
 
 
 # ---------------------------------------------------------------------------------------------------------- shortcuts

@@ -14,8 +14,7 @@ another speed or pitch are not found, nor those that lost a large part of the wo
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft, sparse
-from scipy.sparse.csgraph import connected_components
+from scipy import fft
 
 from pipelines.core.data.arrays import Rows
 
@@ -55,12 +54,6 @@ def near_copies(clips: Rows, rows: np.ndarray, sample_rate: int) -> tuple[np.nda
         for begin in range(0, len(pairs), BLOCK)
     ]
     return rows[pairs[np.concatenate(copied)] if copied else pairs], len(rows) - asked
-
-
-def tied(count: int, pairs: np.ndarray) -> np.ndarray:
-    """Codes of `count` records, int64, equal for those that pairs (p, 2) link, directly or through others."""
-    links = sparse.coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return connected_components(links, directed=False)[1].astype(np.int64)
 
 
 def _descriptors(clips: np.ndarray, sample_rate: int) -> np.ndarray:
