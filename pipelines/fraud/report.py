@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["baselines", "remarks", "report"]
 
+COST = (
+    "The total cost on test at each threshold: of the frauds that are missed and of the alerts. If the threshold in "
+    "use is far from the cheapest, change the number of alerts a day."
+)
 FEWEST_FRAUDS = 10  # of different customers or terminals in a slice, below which its average precision says nothing
 AGES = {"under 30 days": 0, "30 to 90 days": 30, "over 90 days": 90}
 HOURS = {"0 to 6 h": 0, "6 to 12 h": 6, "12 to 18 h": 12, "18 to 24 h": 18}
@@ -86,7 +90,7 @@ def report(outcome: Outcome) -> Iterator[Item]:
         curve = calibration.cost_curve(labels, probability, weights, amount, outcome.settings.alert_cost)
         what = "cost of missed frauds and of alerts"
         costs = class_figures.cost_against_threshold(curve, threshold, what)
-        yield Item("cost against threshold", costs, captions.COST)
+        yield Item("cost against threshold", costs, COST)
     yield Item("brier", brier(labels, probability)(weights), "mean squared error of the probabilities")
     error = calibration.expected_calibration_error(labels, probability, weights)
     yield Item("expected_calibration_error", error, "mean distance of predicted and observed share")

@@ -52,10 +52,6 @@ MISTAKES = (
     "The wrong decisions that were surest, worst first. Look at these records: a wrong label, a faulty file and a real "
     "weakness of the network all appear here."
 )
-COST = (
-    "The total cost on test at each threshold: of the frauds that are missed and of the alerts. If the threshold in "
-    "use is far from the cheapest, change the number of alerts a day."
-)
 SLICES = (
     "The network's value on parts of the test rows, with 95 % intervals; the line is its value on all. Look for an "
     "interval that does not reach the line."

@@ -97,19 +97,19 @@ def _telling_form(
     names = [name for name in form.NAMES if name not in allowed]
     for kind, least in TELLING.items():
         used = [name for name in names if kind == "spoken" or name not in form.SPOKEN]
-        told = form.shortcut(train, validation, used, classes)
-        if told is None or told.auc.low < least:
+        found = form.shortcut(train, validation, used, classes)
+        if found is None or found.auc.low < least:
             continue
         single = {name: alone.auc.low for name in used if (alone := form.shortcut(train, validation, [name], classes))}
         most = max(single.values())
         strong = [name for name, low in single.items() if low >= min(least, most)]
-        whom = f"class '{told.name}'" if told.name else "the classes"
-        what = f"The form of the files alone tells {whom} of validation, AUC {told.auc}, mostly by {', '.join(strong)}"
-        if told.auc.low >= SEPARATING[kind]:
+        whom = f"class '{found.name}'" if found.name else "the classes"
+        what = f"The form of the files alone tells {whom} of validation, AUC {found.auc}, mostly by {', '.join(strong)}"
+        if found.auc.low >= SEPARATING[kind]:
             flags = " ".join(f"--allow-column {shlex.quote(name)}" for name in strong)
             raise InputError(
                 f"{what}: expected recordings of all words by one device and program. Bring them to one form, or, if "
                 f"it will be the same in use, add {flags}"
             )
-        return [f"{what}. Bring all files to one form, or check by recordings of another device what it is worth."]
+        return [f"{what}. Bring all files to one form, or judge the network by recordings of another device."]
     return []
